@@ -1,0 +1,154 @@
+"""REINFORCE: the Monte-Carlo policy gradient over batches of whole episodes."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import obs_as_tensor
+
+from qrl.agents.base import StatefulAgent
+from qrl.agents.training_env import TrainingEnv
+from qrl.ledger import phase
+
+
+class Episodes:
+    """The whole episodes of one batch, flat: observations, actions, rewards, and where each episode ends."""
+
+    def __init__(self) -> None:
+        self.observations: list[np.ndarray] = []
+        self.actions: list[np.ndarray] = []
+        self.rewards: list[list[float]] = []
+
+    def add(self, observations: list[np.ndarray], actions: list[np.ndarray], rewards: list[float]) -> None:
+        """Add one episode that ran to its end."""
+        self.observations += observations
+        self.actions += actions
+        self.rewards.append(rewards)
+
+
+def discounted_returns(rewards: list[float], gamma: float) -> np.ndarray:
+    """``G_t = sum_k gamma^k r_{t+k}`` of one episode, shape ``(length,)``."""
+    returns = np.zeros(len(rewards))
+    running = 0.0
+    for t in range(len(rewards) - 1, -1, -1):
+        running = rewards[t] + gamma * running
+        returns[t] = running
+    return returns
+
+
+def standardised(returns: list[np.ndarray], over: str, eps: float = 1e-8) -> np.ndarray:
+    """Concatenate episode returns, standardised within each ``episode``, over the whole ``batch``, or not (``none``)."""
+    if over == "episode":
+        return np.concatenate([(g - g.mean()) / (g.std() + eps) for g in returns])
+    flat = np.concatenate(returns)
+    return (flat - flat.mean()) / (flat.std() + eps) if over == "batch" else flat
+
+
+class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
+    """Policy gradient ``-(1/B) sum_b sum_t log pi(a_t | s_t) G_t`` over B whole episodes.
+
+    Each of the environments plays its share of the batch and then waits: no episode is cut when another ends, and
+    short episodes are not preferred. Source: Williams, Machine Learning 8, 229 (1992); batches and standardisation
+    as in Jerbi et al., arXiv:2103.05577.
+    """
+
+    env: TrainingEnv
+
+    def __init__(self, policy: Any, env: TrainingEnv, *, batch_episodes: int, standardise: str, **kwargs: Any) -> None:
+        # The base class wants the length of a rollout; ours ends with its episodes.
+        super().__init__(
+            policy, env, n_steps=1, gae_lambda=1.0, vf_coef=0.0, max_grad_norm=float("inf"), use_sde=False, sde_sample_freq=-1, **kwargs
+        )
+        self.batch_episodes = batch_episodes
+        self.standardise = standardise
+        self.batch = Episodes()
+
+    def collect_rollouts(self, env: Any, callback: Any, *args: Any, **kwargs: Any) -> bool:  # noqa: ARG002
+        """Play ``batch_episodes`` whole episodes with the current policy."""
+        with phase("act"):
+            return self._collect(env, callback)
+
+    def _collect(self, env: TrainingEnv, callback: Any) -> bool:
+        self.policy.set_training_mode(False)
+        self.batch = Episodes()
+        callback.on_rollout_start()
+        quota = np.full(env.num_envs, self.batch_episodes // env.num_envs)
+        quota[: self.batch_episodes % env.num_envs] += 1
+        running: list[tuple[list[np.ndarray], list[np.ndarray], list[float]]] = [([], [], []) for _ in quota]
+        try:
+            while (quota > 0).any():
+                env.active = quota > 0
+                if not self._step(env, callback, quota, running):
+                    return False
+        finally:
+            env.active = np.ones(env.num_envs, dtype=bool)
+        callback.on_rollout_end()
+        return True
+
+    def _step(self, env: TrainingEnv, callback: Any, quota: np.ndarray, running: list[Any]) -> bool:
+        active = np.flatnonzero(env.active)
+        observations = self._last_obs
+        assert isinstance(observations, np.ndarray)
+        with torch.no_grad():
+            chosen = self.policy.get_distribution(obs_as_tensor(observations[active], self.device)).get_actions()  # type: ignore[arg-type]
+        taken = chosen.cpu().numpy().reshape(len(active), *(self.action_space.shape or ()))
+        space = self.action_space
+        actions = np.zeros((env.num_envs, *(space.shape or ())), dtype=space.dtype)
+        actions[active] = np.clip(taken, space.low, space.high) if isinstance(space, spaces.Box) else taken
+        self._last_obs, rewards, dones, infos = env.step(actions)  # type: ignore[assignment]
+        self._last_episode_starts = dones
+        self.num_timesteps += len(active)
+        callback.update_locals(locals())
+        if not callback.on_step():
+            return False
+        self._update_info_buffer([infos[i] for i in active], dones[active])
+        for row, index in enumerate(active):
+            episode = running[index]
+            episode[0].append(observations[index])
+            episode[1].append(taken[row])
+            episode[2].append(float(rewards[index]))
+            if dones[index]:
+                self.batch.add(*episode)
+                running[index] = ([], [], [])
+                quota[index] -= 1
+                self._episode_num += 1
+        return True
+
+    def train(self) -> None:
+        """One optimiser step on the batch."""
+        with phase("learn"):
+            self._train()
+
+    def _train(self) -> None:
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        weights = standardised([discounted_returns(r, self.gamma) for r in self.batch.rewards], self.standardise)
+        observations = torch.as_tensor(np.asarray(self.batch.observations), device=self.device)
+        actions = torch.as_tensor(np.asarray(self.batch.actions), device=self.device)
+        distribution = self.policy.get_distribution(observations)
+        log_prob = distribution.log_prob(actions)
+        loss = -(log_prob * torch.as_tensor(weights, dtype=log_prob.dtype)).sum() / len(self.batch.rewards)
+        if self.ent_coef:
+            loss = loss - self.ent_coef * distribution.entropy().mean()
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        self.policy.optimizer.step()
+        self._n_updates += 1
+        self.logger.record("train/loss", loss.item())
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def learn(  # type: ignore[override]
+        self,
+        total_timesteps: int,
+        callback: Any = None,
+        log_interval: int = 1,
+        tb_log_name: str = "REINFORCE",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """As Stable-Baselines3's; a batch that has begun is finished, so the budget may be passed by a batch."""
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)

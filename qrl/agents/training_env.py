@@ -1,0 +1,178 @@
+"""The environments an agent learns in: several of one id, stepped together, seeded, accounted, with full state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from qrl.errors import InputError, nearest
+from qrl.ledger import phase
+
+Observe = Callable[[np.ndarray], np.ndarray]
+
+
+class EnvironmentFault(RuntimeError):
+    """An environment returned something no agent can learn from; names environment, member, step and action."""
+
+
+class TrainingEnv(DummyVecEnv):
+    """Stable-Baselines3 vector of Gymnasium environments with exact state, episode records and a phase of its own.
+
+    Args:
+        make: builds one environment; called ``len(seeds)`` times.
+        seeds: the seed of each member's first reset.
+
+    ``active`` selects the members that ``step`` advances; the others keep their observation and report reward 0.
+    An episode that ends is handed to ``on_episode(member, return, length)``.
+    """
+
+    def __init__(self, make: Callable[[], gym.Env], seeds: Sequence[int]) -> None:
+        super().__init__([make for _ in seeds])
+        self._seeds = [int(seed) for seed in seeds]
+        self.active = np.ones(self.num_envs, dtype=bool)
+        self.returns = np.zeros(self.num_envs)
+        self.lengths = np.zeros(self.num_envs, dtype=np.int64)
+        self.interactions = 0
+        self.on_episode: Callable[[int, float, int], None] | None = None
+        if list(self.keys) != [None]:
+            raise InputError("environment.id", str(self.envs[0]), "has a dictionary or tuple observation", "flatten it with a wrapper")
+
+    @property
+    def id(self) -> str:
+        """Gymnasium id of the members, or the class name of one that was never registered."""
+        spec = self.envs[0].spec
+        return spec.id if spec is not None else type(self.envs[0].unwrapped).__name__
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step the active members; ended episodes are reset, their last observation is in ``terminal_observation``."""
+        with phase("environment"):
+            return self._step()
+
+    def _step(self) -> VecEnvStepReturn:
+        observations = self.buf_obs[None]
+        infos: list[dict[str, Any]] = []
+        for index, env in enumerate(self.envs):
+            if not self.active[index]:
+                self.buf_rews[index], self.buf_dones[index] = 0.0, False
+                infos.append({})
+                continue
+            observation, reward, terminated, truncated, info = env.step(self.actions[index])
+            self._check(index, observation, reward)
+            self.interactions += 1
+            self.returns[index] += reward
+            self.lengths[index] += 1
+            done = bool(terminated or truncated)
+            info["TimeLimit.truncated"] = bool(truncated and not terminated)
+            if done:
+                info["terminal_observation"] = observation
+                info["episode"] = {"r": float(self.returns[index]), "l": int(self.lengths[index])}
+                observation, self.reset_infos[index] = env.reset()
+                if self.on_episode is not None:
+                    self.on_episode(index, float(self.returns[index]), int(self.lengths[index]))
+                self.returns[index], self.lengths[index] = 0.0, 0
+            self.buf_rews[index], self.buf_dones[index] = reward, done
+            observations[index] = observation
+            infos.append(info)
+        return observations.copy(), self.buf_rews.copy(), self.buf_dones.copy(), infos
+
+    def _check(self, index: int, observation: Any, reward: Any) -> None:
+        # A NaN that enters here surfaces much later as a complaint about the policy; it is named where it arises.
+        if not (np.isfinite(reward) and np.isfinite(observation).all()):
+            what = "observation" if np.isfinite(reward) else "reward"
+            raise EnvironmentFault(
+                f"{self.id}: non-finite {what} from member {index} at step {self.lengths[index] + 1} of its episode "
+                f"after action {np.asarray(self.actions[index]).tolist()}; correct the environment"
+            )
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides what the members do next, as NumPy arrays and JSON values."""
+        from environments.state import capture
+
+        return {
+            "members": [capture(env) for env in self.envs],
+            "observations": self.buf_obs[None].copy(),
+            "returns": self.returns.copy(),
+            "lengths": self.lengths.copy(),
+            "interactions": self.interactions,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from what ``state`` returned, in this or another process."""
+        from environments.state import restore
+
+        if len(state["members"]) != self.num_envs:
+            raise InputError("state.members", len(state["members"]), f"environments do not fit {self.num_envs}", "use the same n_envs")
+        for env, member in zip(self.envs, state["members"], strict=True):
+            restore(env, member)
+        self.buf_obs[None][:] = state["observations"]
+        self.returns[:] = state["returns"]
+        self.lengths[:] = state["lengths"]
+        self.interactions = int(state["interactions"])
+        self._reset_seeds()
+
+    @property
+    def exact(self) -> bool:
+        """Whether ``state`` is complete: false for an environment that has neither a state nor an adapter."""
+        from environments.state import is_exact
+
+        return all(is_exact(env) for env in self.envs)
+
+
+def make_environment(env_id: str, options: dict[str, Any] | None = None, observation: str | None = None) -> gym.Env:
+    """Build one environment with the study's observation transform.
+
+    Raises:
+        InputError: unknown id, options the environment refuses, or a transform that its space does not allow.
+    """
+    try:
+        env = gym.make(env_id, disable_env_checker=True, **(options or {}))
+    except gym.error.Error:
+        raise unknown_environment(env_id) from None
+    except (TypeError, ValueError) as error:
+        raise InputError("environment.options", options, f"are refused by {env_id} ({error})", "see the environment's docstring") from None
+    except ModuleNotFoundError as error:
+        raise InputError("environment.id", env_id, f"needs {error.name}", f"pip install {error.name}") from None
+    space, transform = observation_transform(env.observation_space, observation)
+    if transform is None:
+        return env
+    return gym.wrappers.TransformObservation(env, transform, space)
+
+
+def unknown_environment(env_id: str) -> InputError:
+    """The error for an id that is not registered."""
+    return InputError("environment.id", env_id, "is not a registered environment", nearest(env_id, gym.registry))
+
+
+def observation_transform(space: spaces.Space, kind: str | None) -> tuple[spaces.Space, Observe | None]:
+    """The observation space an agent sees and the function that maps into it (none: unchanged).
+
+    ``scaled`` maps each component from the space's limits to [-1, 1]; ``arctan`` applies arctan to each;
+    ``raw`` changes nothing. By default bounded boxes are scaled and everything else is left raw. Works on single
+    observations and on batches alike.
+
+    Raises:
+        InputError: ``scaled`` for an unbounded component, or a transform of a space that is no box.
+    """
+    box = space if isinstance(space, spaces.Box) else None
+    bounded = box is not None and bool(np.isfinite(box.low).all() and np.isfinite(box.high).all())
+    if kind is None:
+        kind = "scaled" if bounded else "raw"
+    if kind == "raw":
+        return space, None
+    if box is None:
+        raise InputError("environment.observation", kind, f"does not fit the observation space {space}", 'write observation = "raw"')
+    if kind == "arctan":
+        limit = np.full(box.shape, np.pi / 2, dtype=np.float32)
+        return spaces.Box(-limit, limit, dtype=np.float32), lambda x: np.arctan(x).astype(np.float32)
+    if not bounded:
+        index = int(np.argmin(np.isfinite(box.low.ravel()) & np.isfinite(box.high.ravel())))
+        raise InputError("environment.observation", kind, f"needs limits, but component {index} has none", 'write observation = "arctan" or "raw"')
+    low, span = box.low.astype(np.float64), (box.high.astype(np.float64) - box.low.astype(np.float64))
+    one = np.ones(box.shape, dtype=np.float32)
+    return spaces.Box(-one, one, dtype=np.float32), lambda x: np.clip((2.0 * (x - low) / span - 1.0), -1.0, 1.0).astype(np.float32)

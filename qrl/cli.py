@@ -1,0 +1,252 @@
+"""The ``qrl`` command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from qrl.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_USAGE, EXIT_DATA = 2, 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train the agents of a recipe and report, or continue what was interrupted."""
+
+    recipe: tyro.conf.Positional[Path]
+    """The recipe, a TOML file."""
+    agents: str | None = None
+    """Comma-separated names; all agents by default."""
+    seeds: str | None = None
+    """Half-open range a:b, in place of the recipe's."""
+    out: Path = Path("runs")
+    """Where study folders go."""
+    workers: int | None = None
+    """Runs at a time; the number of processors by default."""
+    executor: Literal["local"] = "local"
+    """Where runs are executed."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """PATH=VALUE, overrides one entry of the recipe; repeatable."""
+
+    def __call__(self) -> int:
+        """Run it; the exit code."""
+        from qrl.study.check import check_recipe, select_agents
+        from qrl.study.executors import check_study_folder, default_workers, execute, plan, write_study
+        from qrl.study.progress import LiveView, Progress
+        from qrl.study.recipe import load_recipe
+
+        workers = default_workers() if self.workers is None else self.workers
+        if workers < 1:
+            raise InputError("--workers", workers, "is below 1", "use an integer >= 1")
+        recipe = load_recipe(self.recipe, self.set, self.seeds)
+        agents = select_agents(recipe, self.agents)
+        check_study_folder(recipe, self.out)
+        check_recipe(recipe, agents)
+        tasks = plan(recipe, agents, self.out)
+        folder = write_study(recipe, self.out)
+        with LiveView(Progress(tasks, recipe.budget.interactions), _console(stderr=True)) as view:
+            stopped = execute(recipe, tasks, workers, view)
+        if stopped:
+            print(f"stopped by {signal.Signals(stopped).name}; the same command continues", file=sys.stderr)
+            return 128 + stopped
+        return _report([folder])
+
+
+@dataclass(frozen=True)
+class Report:
+    """Print the table of studies and write their report pages."""
+
+    dirs: tyro.conf.Positional[tuple[Path, ...]]
+    """Runs, agents, studies or roots."""
+
+    def __call__(self) -> int:
+        """Report; the exit code."""
+        if not self.dirs:
+            raise InputError("DIR", "nothing", "is given", "name a run, an agent, a study or a root folder")
+        return _report(list(self.dirs))
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Follow a study that is running, from this or another terminal."""
+
+    dir: tyro.conf.Positional[Path]
+    """The study's folder."""
+
+    def __call__(self) -> int:
+        """Watch until all runs are finished; the exit code."""
+        import time
+
+        from qrl.study.executors import plan
+        from qrl.study.progress import LiveView, Progress
+        from qrl.study.recipe import load_recipe
+
+        recipe = load_recipe(self.dir / "recipe.toml")
+        tasks = plan(recipe, [agent.name for agent in recipe.agents], self.dir.parent)
+        progress = Progress(tasks, recipe.budget.interactions)
+        console = _console(stderr=False)
+        with LiveView(progress, console) as view:
+            while console.is_terminal and not all((task.folder / "DONE.json").exists() for task in tasks):
+                view()
+                time.sleep(0.5)
+        console.print(progress.table())
+        return 0
+
+
+@dataclass(frozen=True)
+class Envs:
+    """List the environments of this library, or describe one."""
+
+    id: tyro.conf.Positional[str | None] = None
+    """Print this environment's specification."""
+
+    def __call__(self) -> int:
+        """List; the exit code."""
+        import inspect
+
+        import gymnasium as gym
+        from rich.table import Table
+
+        from qrl.agents.training_env import unknown_environment
+
+        ours = sorted(name for name in gym.registry if name.startswith("qrl/"))
+        if self.id is not None:
+            if self.id not in gym.registry:
+                raise unknown_environment(self.id)
+            print(inspect.getdoc(gym.make(self.id).unwrapped))
+            return 0
+        table = Table("environment", "observation", "action", "what it is")
+        for name in ours:
+            env = gym.make(name)
+            doc = (inspect.getdoc(type(env.unwrapped)) or "").splitlines()[0]
+            table.add_row(name, str(env.observation_space.shape), _space(env.action_space), doc)
+            env.close()
+        _console().print(table)
+        print("and any Gymnasium environment with a Box or Discrete observation, e.g. CartPole-v1")
+        return 0
+
+
+@dataclass(frozen=True)
+class Circuits:
+    """List the ansatz families and backends."""
+
+    def __call__(self) -> int:
+        """List; the exit code."""
+        import inspect
+
+        from rich.table import Table
+
+        from circuits.ansatz import ANSATZ
+        from circuits.backends import BACKENDS
+
+        table = Table("ansatz", "parameters at 4 qubits, 5 layers", "what it is")
+        for name, build in ANSATZ.items():
+            circuit = build(n_qubits=4, n_layers=5)
+            groups = ", ".join(f"{group} {size}" for group, size in circuit.groups)
+            table.add_row(name, groups, (inspect.getdoc(build) or "").splitlines()[0])
+        _console().print(table)
+        print("backends: " + ", ".join(BACKENDS))
+        print(ANSATZ["reuploading"](n_qubits=4, n_layers=1).draw("text"))
+        return 0
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what works here: circuit engine, precision, meters, browser, versions. Exit code 0 in any case."""
+
+    def __call__(self) -> int:
+        """Examine; the exit code."""
+        from qrl.doctor import examine
+
+        from rich.markup import escape
+
+        table = _two_columns()
+        for what, finding in examine():
+            table.add_row(what, escape(finding))
+        _console().print(table)
+        return 0
+
+
+def _two_columns() -> Any:
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table
+
+
+def _space(space: Any) -> str:
+    return f"Discrete({space.n})" if hasattr(space, "n") else f"Box{space.shape}"
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    # A pipe has no width of its own; without one rich would squeeze tables to 80 columns.
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 140, highlight=False)
+
+
+def _report(paths: list[Path]) -> int:
+    from qrl.study.comparison import compare
+    from qrl.study.report import write_report
+    from qrl.study.results import find_studies
+    from qrl.study.table import print_table
+
+    console = _console()
+    studies = list(dict.fromkeys(study for path in paths for study in find_studies(path)))
+    for study in studies:
+        print_table(compare(study), console)
+    for path in write_report(studies):
+        console.print(f"report: {os.path.relpath(path)}", soft_wrap=True)
+    return 0
+
+
+COMMANDS = {
+    "run": Run,
+    "report": Report,
+    "watch": Watch,
+    "envs": Envs,
+    "circuits": Circuits,
+    "doctor": Doctor,
+}
+
+
+def _on_sigterm(signum: int, frame: Any) -> None:  # noqa: ARG001
+    raise SystemExit(128 + signum)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point: parse, run, and turn every expected error into one line and an exit code."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    command = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, prog="qrl", description=__doc__, args=arguments, config=(tyro.conf.OmitSubcommandPrefixes,)
+    )
+    try:
+        return command()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("stopped by SIGINT; the same command continues", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
+        if os.environ.get("QRL_TRACEBACK"):
+            raise
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return EXIT_USAGE if isinstance(error, ValueError | TypeError) else EXIT_DATA
+
+
+if __name__ == "__main__":
+    sys.exit(main())

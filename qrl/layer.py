@@ -1,0 +1,239 @@
+"""A variational circuit as a torch module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from circuits.backends import Backend, Expectations, get_backend
+from circuits.circuit import Circuit
+from circuits.gates import choice
+from circuits.gradients import GRADIENTS
+from circuits.observables import Observable, parse_observables
+from qrl.ledger import current, phase
+
+if TYPE_CHECKING:
+    from qiskit import QuantumCircuit
+
+_GRADIENTS = ("auto", "backprop", *GRADIENTS)
+
+
+class QuantumLayer(nn.Module):
+    r"""Expectation values of a parametrised circuit, :math:`\langle 0|U^\dagger(\theta, x)\, O_j\, U(\theta,
+    x)|0\rangle`.
+
+    The layer has one parameter per group of the circuit, under the group's name (``layer.weights``,
+    ``layer.scales``). Scales start at 1, all others uniformly in :math:`[-\pi, \pi)` from torch's global
+    generator. ``layer.double()`` selects float64 throughout. What runs is counted in the current ledger, in
+    the phase "quantum".
+
+    Args:
+        circuit: the circuit.
+        observables: Pauli labels, mappings of labels to coefficients, or observables; one output each.
+        backend: a backend, or the name of one: ``kind`` or ``kind:target``. ``"auto"`` is the fastest exact
+            simulator.
+        gradient: "backprop" (the backend's own backward pass), "parameter_shift", "spsa", or "auto":
+            backprop where values are exact and the backend differentiates, else parameter shift.
+        shots: shots for each measurement setting; None means exact values.
+
+    Shapes:
+        features ``(batch, n_features)`` to values ``(batch, n_observables)``; an empty batch is fine.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an observable of the wrong length, an unknown name, shots below 1, a rule that does not
+            fit, a group whose name the module already uses; in ``forward`` a wrong shape or a feature that
+            is not finite; in the backward pass a request for second derivatives.
+
+    Source: own construction.
+
+    Example:
+        >>> import torch
+        >>> from circuits import reuploading
+        >>> layer = QuantumLayer(reuploading(n_qubits=4, n_layers=5), observables=["ZZII", "IIZZ"])
+        >>> layer(torch.rand(8, 4)).shape
+        torch.Size([8, 2])
+    """
+
+    def __init__(
+        self,
+        circuit: Circuit,
+        observables: Sequence[str | Mapping[str, float] | Observable],
+        backend: str | Backend = "auto",
+        gradient: str = "auto",
+        shots: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(circuit, Circuit):
+            raise TypeError(
+                f"circuit: {circuit!r} is not a Circuit; use for example circuits.reuploading(4, 5)"
+            )
+        self.circuit = circuit
+        self.observables = parse_observables(observables, circuit.n_qubits)
+        self.backend: Backend = get_backend(backend) if isinstance(backend, str) else backend
+        self.shots = _checked_shots(shots, self.backend)
+        self.gradient = _rule(gradient, self.backend, shots)
+        for name, size in circuit.groups:
+            if hasattr(self, name):
+                raise ValueError(f"groups: {name!r} is taken by the module; rename the group")
+            values = torch.ones(size) if name == "scales" else torch.empty(size).uniform_(-math.pi, math.pi)
+            self.register_parameter(name, nn.Parameter(values))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the expectation values, ``(batch, n_observables)``, of features ``(batch, n_features)``.
+
+        Raises:
+            TypeError: features are no tensor of real numbers.
+            ValueError: features have the wrong shape or are not finite.
+        """
+        parameters = [cast(Tensor, self._parameters[name]) for name, _ in self.circuit.groups]
+        features = self._checked(features, parameters)
+        if torch.is_grad_enabled() and (features.requires_grad or any(p.requires_grad for p in parameters)):
+            return cast(Tensor, _Expectation.apply(self, features, *parameters))
+        return self._evaluate(features, self._flat(features, parameters), False).values
+
+    def bound_circuit(self, features: Tensor) -> QuantumCircuit:
+        """Return the unmeasured Qiskit circuit with all angles filled in, to check a number by other means.
+
+        Args:
+            features: ``(n_features,)``.
+
+        Raises:
+            TypeError: features are no tensor of real numbers.
+            ValueError: features have the wrong shape or are not finite.
+        """
+        from circuits.export import to_qiskit
+
+        if isinstance(features, Tensor) and features.ndim != 1:
+            raise ValueError(
+                f"features: {tuple(features.shape)} is no single sample; use ({self.circuit.n_features},)"
+            )
+        parameters = [cast(Tensor, self._parameters[name]) for name, _ in self.circuit.groups]
+        row = self._checked(features[None] if isinstance(features, Tensor) else features, parameters)
+        flat = self._flat(row, parameters)
+        return to_qiskit(self.circuit, flat.double().cpu().numpy(), row[0].detach().double().cpu().numpy())
+
+    def extra_repr(self) -> str:
+        """The settings, for ``repr``."""
+        labels = ", ".join(observable.label for observable in self.observables)
+        return (
+            f"n_qubits={self.circuit.n_qubits}, n_features={self.circuit.n_features}, "
+            f"observables=[{labels}], "
+            f"backend={self.backend.name!r}, gradient={self.gradient!r}, shots={self.shots}"
+        )
+
+    def _checked(self, features: Tensor, parameters: list[Tensor]) -> Tensor:
+        if not isinstance(features, Tensor):
+            raise TypeError(f"features: {type(features).__name__} is not a tensor; use torch.as_tensor")
+        if features.ndim != 2 or features.shape[1] != self.circuit.n_features:
+            shape = tuple(features.shape)
+            raise ValueError(f"features: shape {shape} does not fit; use (batch, {self.circuit.n_features})")
+        if features.is_complex():
+            raise TypeError(f"features: {features.dtype} is not real; use float32 or float64")
+        if parameters and features.dtype != parameters[0].dtype:
+            features = features.to(parameters[0].dtype)
+            # One sum is the cheapest look at all values; it overflows for absurd ones alone, which the second
+            # look clears. if not math.isfinite(features.detach().sum().item()) and not
+            # bool(torch.isfinite(features).all()):
+            raise ValueError("features: a value is not finite; use finite numbers")
+        return features
+
+    def _flat(self, features: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """The parameter vector, detached: the groups in order."""
+        if not parameters:
+            return features.new_zeros(0)
+        return torch.cat([parameter.detach() for parameter in parameters])
+
+    def _evaluate(self, features: Tensor, flat: Tensor, differentiate: bool) -> Expectations:
+        with phase("quantum"):
+            result = self.backend.expectations(
+                self.circuit,
+                flat,
+                features.detach(),
+                self.observables,
+                self.shots,
+                differentiate=differentiate and self.gradient == "backprop",
+            )
+            ledger = current()
+            if ledger is not None:
+                ledger.count(result.usage)
+        return result
+
+
+class _Expectation(torch.autograd.Function):
+    """The layer's expectation values with the gradient rule that the layer has chosen."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: QuantumLayer, features: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.layer = layer
+        ctx.flat = layer._flat(features, parameters)
+        ctx.save_for_backward(features)
+        result = layer._evaluate(features, ctx.flat, True)
+        ctx.vjp = result.vjp
+        return result.values
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise ValueError(
+                "create_graph: True, but QuantumLayer has first derivatives only; leave create_graph out"
+            )
+        layer: QuantumLayer = ctx.layer
+        (features,) = ctx.saved_tensors
+        _, want_features, *wanted = ctx.needs_input_grad
+        names = [name for name, _ in layer.circuit.groups]
+        groups = (
+            None if all(wanted) else tuple(name for name, want in zip(names, wanted, strict=True) if want)
+        )
+        with phase("quantum"):
+            if ctx.vjp is not None:
+                result = ctx.vjp(upstream, groups=groups, features=want_features)
+            else:
+                result = GRADIENTS[layer.gradient](
+                    layer.backend,
+                    layer.circuit,
+                    ctx.flat,
+                    features,
+                    layer.observables,
+                    upstream,
+                    layer.shots,
+                    groups=groups,
+                    want_features=want_features,
+                )
+            ledger = current()
+            if ledger is not None:
+                ledger.count(result.usage)
+        pieces: list[Tensor | None] = [None] * len(names)
+        if result.parameters is not None:
+            sizes = [size for _, size in layer.circuit.groups]
+            split = result.parameters.split(sizes)
+            pieces = [piece if want else None for piece, want in zip(split, wanted, strict=True)]
+        return (None, result.features, *pieces)
+
+
+def _checked_shots(shots: int | None, backend: Backend) -> int | None:
+    if shots is not None:
+        if isinstance(shots, bool) or not isinstance(shots, int):
+            raise TypeError(f"shots: {shots!r} is not an integer; use an integer >= 1 or None")
+        if shots < 1:
+            raise ValueError(f"shots: {shots} is below 1; use an integer >= 1 or None for exact values")
+        if not backend.capabilities.shots:
+            raise ValueError(f"shots: {shots}, but {backend.name} is exact only; use None")
+    elif not backend.capabilities.exact:
+        raise ValueError(f"shots: None, but {backend.name} has no exact values; give a number of shots")
+    return shots
+
+
+def _rule(gradient: str, backend: Backend, shots: int | None) -> str:
+    choice("gradient", gradient, _GRADIENTS)
+    exact = shots is None and backend.capabilities.differentiable
+    if gradient == "auto":
+        return "backprop" if exact else "parameter_shift"
+    if gradient == "backprop" and not exact:
+        reason = f"{backend.name} does not differentiate" if shots is None else "shots have no backward pass"
+        raise ValueError(f"gradient: 'backprop', but {reason}; use 'parameter_shift' or 'auto'")
+    return gradient

@@ -1,0 +1,65 @@
+"""Everything about a recipe that can be known before it runs: environment, networks and algorithms are built once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from qrl.errors import InputError, nearest
+from qrl.study.recipe import Recipe
+
+
+def select_agents(recipe: Recipe, names: str | None) -> list[str]:
+    """The agents to run: all, or those of a comma-separated list.
+
+    Raises:
+        InputError: a name that is not in the recipe.
+    """
+    known = [agent.name for agent in recipe.agents]
+    if names is None:
+        return known
+    chosen = [name.strip() for name in names.split(",") if name.strip()]
+    for name in chosen:
+        if name not in known:
+            raise InputError("--agents", name, "is not an agent of this recipe", nearest(name, known))
+    if not chosen:
+        raise InputError("--agents", names, "names no agent", f"known: {', '.join(known)}")
+    return [name for name in known if name in chosen]
+
+
+def check_recipe(recipe: Recipe, agents: Sequence[str]) -> None:
+    """Build the environment, its evaluator and each agent once and throw them away.
+
+    Raises:
+        InputError, ValueError, TypeError: what would have stopped a run.
+    """
+    from qrl.agents.build import build_agent
+    from qrl.agents.training_env import TrainingEnv, make_environment
+    from qrl.study.evaluation import Evaluator
+
+    environment = recipe.environment
+    peers = {agent.name: agent for agent in recipe.agents}
+
+    def make() -> Any:
+        return make_environment(environment.id, environment.options, environment.observation)
+
+    make().close()
+    Evaluator(environment.id, environment.options, environment.observation, 1, 0).close()
+    for position, agent in enumerate(recipe.agents):
+        if agent.name not in agents:
+            continue
+        try:
+            build_agent(agent, TrainingEnv(make, range(getattr(agent, "n_envs", 1))), 0, peers)
+        except (ValueError, TypeError) as error:
+            raise _located(error, position) from error
+
+
+def _located(error: ValueError | TypeError, position: int) -> InputError:
+    """The same error with the agent's path in front of its field."""
+    if isinstance(error, InputError):
+        return InputError(f"agents.{position}.{error.field}", error.value, error.why, error.fix)
+    field, colon, rest = str(error).partition(": ")
+    value, because, fix = rest.partition("; ")
+    if colon and because and " " not in field:
+        return InputError(f"agents.{position}.network.{field}", value, "", fix)
+    return InputError(f"agents.{position}", "", str(error), "correct this agent")

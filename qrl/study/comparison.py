@@ -1,0 +1,321 @@
+"""A study compared: every number that the table and the report show, computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qrl.study import statistics, survival
+from qrl.study.costs import AXES, RunCosts, energy_total, joules_label, run_costs
+from qrl.study.pairs import Pair, Scores, compare_pair, correct_for_number, headline
+from qrl.study.results import Run, find_runs, read_run
+from qrl.study.statistics import Array, Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one run.
+
+    `final_return` is its last evaluation, or the study's floor where the run failed. `spent` is the cost to
+    the confirmed crossing if `solved`, else the cost of the whole run; a failed run that did not cross
+    counts the whole budget as interactions.
+    """
+
+    seed: int
+    status: str
+    reason: str | None
+    final_return: float
+    solved: bool
+    spent: Mapping[str, float]
+    costs: RunCosts
+    returns: Array
+
+
+@dataclass(frozen=True, slots=True)
+class AgentResult:
+    """One agent over its seeds; unfinished runs are counted in `unfinished` and enter nothing else.
+
+    `kind` is quantum, classical or random. `grid` `(k,)` holds the interaction counts of `curves` `(n, k)`,
+    one row a run; `mean_returns` `(n,)` is each run's return averaged over training. `to_threshold` and
+    `total` hold estimates by cost axis: the ERT form, and the interquartile mean of whole runs.
+    `n_parameters` is empty where no run ended. `joules_kind` labels every joule of this agent.
+    """
+
+    name: str
+    kind: str
+    description: str
+    spec: Mapping[str, Any]
+    n_parameters: Mapping[str, int]
+    outcomes: tuple[Outcome, ...]
+    unfinished: tuple[int, ...]
+    grid: Array
+    curves: Array
+    mean_returns: Array
+    final_return: Estimate
+    mean_return: Estimate
+    survival: survival.Survival | None
+    median_interactions: Estimate | None
+    to_threshold: Mapping[str, Estimate]
+    total: Mapping[str, Estimate]
+    phases: Mapping[str, float]
+    joules_kind: str
+
+    @property
+    def n(self) -> int:
+        """Number of runs that enter the statistics."""
+        return len(self.outcomes)
+
+    @property
+    def n_solved(self) -> int:
+        """Number of runs with a confirmed crossing of the threshold."""
+        return sum(outcome.solved for outcome in self.outcomes)
+
+    @property
+    def failures(self) -> tuple[Outcome, ...]:
+        """Runs that failed or diverged."""
+        return tuple(outcome for outcome in self.outcomes if outcome.status != "finished")
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """A study, compared: agents in the recipe's order and hybrid-against-classical pairs, twins first."""
+
+    name: str
+    directory: Path
+    recipe: Mapping[str, Any]
+    runs: tuple[Run, ...]
+    threshold: float | None
+    budget: int
+    floor: float
+    agents: tuple[AgentResult, ...]
+    pairs: tuple[Pair, ...]
+    n_comparisons: int
+    headline: str
+    joules_kind: str
+
+    def agent(self, name: str) -> AgentResult:
+        """The agent of that name; KeyError if there is none."""
+        return {agent.name: agent for agent in self.agents}[name]
+
+    @property
+    def summary(self) -> str:
+        """The study in one sentence, for an index."""
+        return f"{self.name}: {self.headline}"
+
+
+def compare(study_dir: str | Path) -> StudyResult:
+    """Compare the agents of a study from its run directories.
+
+    `study_dir` is a study folder (or an agent or run, of which alone is read). Every hybrid agent is set
+    against its twin, the agent whose `network.match` names it, and against every other classical learner.
+    Runs are paired by seed. Raises ValueError where there is no run or the folder holds several studies.
+    """
+    runs = [read_run(path) for path in find_runs(study_dir)]
+    folders = {run.directory.parent.parent for run in runs}
+    if len(folders) != 1:
+        what = "holds no run" if not folders else f"holds {len(folders)} studies"
+        raise ValueError(f"study_dir: {study_dir} {what}; give the folder of one study")
+    recipe = runs[0].recipe
+    threshold = (recipe.get("threshold") or {}).get("return")
+    budget = int(recipe["budget"]["interactions"])
+    floor = _floor(runs)
+    order = {spec["name"]: index for index, spec in enumerate(recipe["agents"])}
+    names = sorted({run.agent for run in runs}, key=lambda name: (order.get(name, len(order)), name))
+    specs = {spec["name"]: spec for run in runs for spec in run.recipe["agents"]}
+    # the manifest holds the agent as built, with what the recipe left open (number of features) filled in
+    specs |= {run.agent: run.manifest["agent"] for run in runs if isinstance(run.manifest.get("agent"), dict)}
+    agents = tuple(
+        _agent(
+            name,
+            specs.get(name, {"name": name}),
+            [run for run in runs if run.agent == name],
+            threshold,
+            budget,
+            floor,
+        )
+        for name in names
+    )
+    pairs, n_comparisons = correct_for_number(_pairs(agents, threshold is not None))
+    return StudyResult(
+        name=str(recipe["study"]["name"]),
+        directory=folders.pop(),
+        recipe=recipe,
+        runs=tuple(runs),
+        threshold=None if threshold is None else float(threshold),
+        budget=budget,
+        floor=floor,
+        agents=agents,
+        pairs=pairs,
+        n_comparisons=n_comparisons,
+        headline=headline(pairs),
+        joules_kind=joules_label(energy_total(runs)),
+    )
+
+
+def _floor(runs: Sequence[Run]) -> float:
+    """The lowest mean return of any evaluation of the study: what a failed run is given."""
+    means = [e["return_mean"] for run in runs for e in run.evaluations if e.get("return_mean") is not None]
+    return float(min(means)) if means else 0.0
+
+
+def _agent(
+    name: str,
+    spec: Mapping[str, Any],
+    runs: Sequence[Run],
+    threshold: float | None,
+    budget: int,
+    floor: float,
+) -> AgentResult:
+    ended = [run for run in runs if run.done is not None]
+    outcomes = tuple(_outcome(run, budget, floor) for run in ended)
+    grid, curves = _curves(outcomes, budget, floor)
+    mean_returns = _mean_returns(grid, curves, floor)
+    solved = np.array([outcome.solved for outcome in outcomes], dtype=bool)
+    curve = (
+        survival.kaplan_meier(_spent(outcomes, "interactions"), solved)
+        if outcomes and threshold is not None
+        else None
+    )
+    axes = [axis for axis in AXES if outcomes and all(axis in o.costs.total for o in outcomes)]
+    return AgentResult(
+        name=name,
+        kind=_kind(spec),
+        description=_description(spec),
+        spec=spec,
+        n_parameters=_parameters(ended),
+        outcomes=outcomes,
+        unfinished=tuple(run.seed for run in runs if run.done is None),
+        grid=grid,
+        curves=curves,
+        mean_returns=mean_returns,
+        final_return=statistics.bootstrap(statistics.iqm, [o.final_return for o in outcomes]),
+        mean_return=statistics.bootstrap(statistics.iqm, mean_returns),
+        survival=curve,
+        median_interactions=curve.median() if curve else None,
+        to_threshold={}
+        if threshold is None
+        else {axis: survival.expected_cost_interval(_spent(outcomes, axis), solved) for axis in axes},
+        total={
+            axis: statistics.bootstrap(statistics.iqm, [o.costs.total[axis] for o in outcomes])
+            for axis in axes
+        },
+        phases=_mean_phases(outcomes),
+        joules_kind=joules_label(energy_total(ended)),
+    )
+
+
+def _outcome(run: Run, budget: int, floor: float) -> Outcome:
+    costs = run_costs(run)
+    crossing = run.crossing
+    spent = dict(costs.total) if crossing is None else costs.until(crossing["interactions"])
+    if crossing is None and run.status != "finished":
+        # A run that broke down would not have solved the task in the rest of its budget. To censor it where
+        # it broke down would count it as undecided and flatter the agent.
+        spent["interactions"] = float(max(budget, spent["interactions"]))
+    returns = np.array(
+        [floor if e.get("return_mean") is None else e["return_mean"] for e in run.evaluations],
+        dtype=np.float64,
+    )
+    final = float(returns[-1]) if run.status == "finished" and len(returns) else floor
+    reason = (run.done or {}).get("reason")
+    return Outcome(run.seed, run.status, reason, final, crossing is not None, spent, costs, returns)
+
+
+def _curves(outcomes: Sequence[Outcome], budget: int, floor: float) -> tuple[Array, Array]:
+    """Learning curves on one grid, the median place of the k-th evaluation; failed runs drop to the floor."""
+    longest = max((len(o.returns) for o in outcomes), default=0)
+    if longest == 0:
+        return np.zeros(0), np.zeros((len(outcomes), 0))
+    complete = [o.costs.interactions for o in outcomes if len(o.returns) == longest]
+    grid = np.median(np.stack(complete), axis=0)
+    rows = []
+    for outcome in outcomes:
+        looks = outcome.costs.interactions
+        row = np.interp(grid, looks, outcome.returns) if len(looks) else np.full(longest, floor)
+        if outcome.status != "finished":
+            row = np.where(grid > (looks[-1] if len(looks) else -1), floor, row)
+        rows.append(row)
+    return grid, np.stack(rows)
+
+
+def _mean_returns(grid: Array, curves: Array, floor: float) -> Array:
+    """Return of each run averaged over the interactions between its first and last evaluation, `(n,)`."""
+    if len(grid) == 0:
+        return np.full(len(curves), floor)
+    if len(grid) == 1:
+        return curves[:, 0]
+    steps = np.diff(grid)
+    return np.asarray((curves[:, 1:] + curves[:, :-1]) / 2 @ steps / steps.sum())
+
+
+def _spent(outcomes: Sequence[Outcome], axis: str) -> Array:
+    return np.array([outcome.spent[axis] for outcome in outcomes], dtype=np.float64)
+
+
+def _pairs(agents: Sequence[AgentResult], has_threshold: bool) -> list[Pair]:
+    pairs = []
+    for hybrid in (agent for agent in agents if agent.kind == "quantum"):
+        classical = [agent for agent in agents if agent.kind == "classical"]
+        twins = [a.name for a in classical if a.spec.get("network", {}).get("match") == hybrid.name]
+        for opponent in sorted(classical, key=lambda agent: agent.name not in twins):
+            kinds = {hybrid.joules_kind, opponent.joules_kind}
+            pairs.append(
+                compare_pair(
+                    _scores(hybrid),
+                    _scores(opponent),
+                    is_twin=opponent.name in twins,
+                    has_threshold=has_threshold,
+                    joules_kind=kinds.pop() if len(kinds) == 1 else "mixed",
+                )
+            )
+    return sorted(pairs, key=lambda pair: not pair.is_twin)
+
+
+def _scores(agent: AgentResult) -> Scores:
+    axes = [axis for axis in AXES if axis in agent.total]
+    return Scores(
+        name=agent.name,
+        seeds=tuple(outcome.seed for outcome in agent.outcomes),
+        solved=np.array([outcome.solved for outcome in agent.outcomes], dtype=bool),
+        spent={axis: _spent(agent.outcomes, axis) for axis in axes},
+        total={axis: np.array([o.costs.total[axis] for o in agent.outcomes]) for axis in axes},
+        final_return=np.array([outcome.final_return for outcome in agent.outcomes]),
+        mean_return=agent.mean_returns,
+    )
+
+
+def _kind(spec: Mapping[str, Any]) -> str:
+    if spec.get("algorithm") == "random" or "network" not in spec:
+        return "random"
+    return "quantum" if spec["network"].get("kind") == "quantum" else "classical"
+
+
+def _description(spec: Mapping[str, Any]) -> str:
+    network = spec.get("network") or {}
+    name = str(spec.get("algorithm", ""))
+    algorithm = name.upper() if name in ("dqn", "ppo", "reinforce") else name
+    if not network:
+        return f"{algorithm} actions" if algorithm == "random" else algorithm
+    if network.get("kind") == "quantum":
+        return f"{algorithm}, circuit {network.get('n_qubits')} qubits × {network.get('n_layers')} layers"
+    if network.get("kind") == "matched_mlp":
+        return f"{algorithm}, matched MLP"
+    return f"{algorithm}, MLP {'-'.join(str(width) for width in network.get('hidden', []))}"
+
+
+def _parameters(runs: Sequence[Run]) -> Mapping[str, int]:
+    """Trainable parameters as the runs recorded them: `total` and, where told apart, its parts."""
+    for run in runs:
+        counts = (run.done or {}).get("n_parameters")
+        if isinstance(counts, Mapping) and "total" in counts:
+            return {str(name): int(count) for name, count in counts.items()}
+    return {}
+
+
+def _mean_phases(outcomes: Sequence[Outcome]) -> dict[str, float]:
+    names = dict.fromkeys(phase for outcome in outcomes for phase in outcome.costs.phases)
+    return {name: sum(o.costs.phases.get(name, 0.0) for o in outcomes) / len(outcomes) for name in names}

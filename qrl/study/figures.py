@@ -1,0 +1,361 @@
+"""The report's figures as Plotly dictionaries; colours are names the page resolves for light and dark."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qrl.study import survival
+from qrl.study.comparison import AgentResult, Outcome, StudyResult
+from qrl.study.pairs import short
+from qrl.study.statistics import Array, bootstrap_band
+
+Figure = dict[str, Any]
+
+# Okabe and Ito (2008), chosen to be told apart with every common colour blindness; the blue and the black are
+# lightened on a dark page. "@n" is the n-th line colour, "@nf" its translucent fill, "@nl" its faint line.
+_LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A7A00"]
+_DARK = ["#56B4E9", "#F0803C", "#2BC79A", "#E3A3C6", "#F0B93A", "#9FD4F5", "#E8E8E8", "#F0E442"]
+DASHES = (("solid", ""), ("dash", "9 6"), ("dot", "2.5 4"), ("dashdot", "9 4 2.5 4"))
+"""Dashes that tell agents apart in a grey print too: Plotly's name and SVG's pattern."""
+
+PHASE_COLOURS: dict[str, int | str] = {
+    "environment": 5,
+    "act": 4,
+    "learn": 2,
+    "quantum": 0,
+    "transpile": 3,
+    "queue": 7,
+    "qpu": 1,
+    "evaluate": "grey2",
+    "tune": "grey1",
+    "io": "grey3",
+    "ledger": "text",
+    "idle": "grid",
+}
+_AXIS_TITLES = {
+    "interactions": "environment interactions",
+    "seconds": "seconds of training",
+    "joules": "joules of training",
+}
+
+
+def palettes() -> dict[str, dict[str, str]]:
+    """Colour names to CSS colours, for the themes `light` and `dark`."""
+    found = {}
+    for theme, colours, ink, grid, greys in (
+        ("light", _LIGHT, "#1d2733", "#e3e8ee", ("#555F6B", "#8C96A1", "#BFC6CE")),
+        ("dark", _DARK, "#e6ebf1", "#303a46", ("#A9B2BC", "#7C8691", "#525C67")),
+    ):
+        names = {"@text": ink, "@grid": grid, **{f"@grey{k}": grey for k, grey in enumerate(greys, 1)}}
+        for index, colour in enumerate(colours):
+            red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
+            names[f"@{index}"] = colour
+            names[f"@{index}f"] = f"rgba({red},{green},{blue},0.20)"
+            names[f"@{index}l"] = f"rgba({red},{green},{blue},0.28)"
+        found[theme] = names
+    return found
+
+
+def resolve(value: Any, palette: dict[str, str]) -> Any:
+    """A figure with its colour names replaced; the page does the same in the browser."""
+    if isinstance(value, dict):
+        return {key: resolve(item, palette) for key, item in value.items()}
+    if isinstance(value, list):
+        return [resolve(item, palette) for item in value]
+    return palette.get(value, value) if isinstance(value, str) else value
+
+
+def learning_curves(result: StudyResult, axis: str) -> Figure:
+    """IQM with 95 % band and every seed, against interactions, seconds or joules.
+
+    On a cost axis each run is interpolated linearly between its evaluations, and the line ends where the
+    first run ends, so that the same runs stand behind every point of it.
+    """
+    traces: list[Figure] = []
+    for index, agent in enumerate(result.agents):
+        shown = [o for o in agent.outcomes if len(o.returns) and axis in o.costs.at]
+        if not shown:
+            continue
+        x, centre, low, high = _band(agent, shown, axis)
+        traces += [_seed_lines(agent, shown, axis, index), *_band_traces(agent, index, x, low, high)]
+        traces.append(_line(agent_label(agent), agent, index, x, centre, symbol=True))
+    layout = _layout(_AXIS_TITLES[axis], "return (mean of an evaluation)", log_x=axis != "interactions")
+    if result.threshold is not None:
+        layout["shapes"] = [_rule(result.threshold)]
+        layout["annotations"] = [_rule_label(f"threshold {result.threshold:g}", result.threshold)]
+    return {"data": traces, "layout": layout}
+
+
+def unsolved(result: StudyResult, axis: str) -> Figure:
+    """Fraction of runs that have not reached the threshold yet.
+
+    On interactions the Kaplan-Meier estimate with its band; on seconds and joules the empirical fraction,
+    drawn no further than the first unsolved run goes.
+    """
+    spent = [o.spent[axis] for agent in result.agents for o in agent.outcomes if o.spent.get(axis, 0.0) > 0]
+    edge = min(spent, default=1.0) / 2  # where the lines begin on a logarithmic axis
+    traces: list[Figure] = []
+    for index, agent in enumerate(result.agents):
+        if not agent.outcomes or any(axis not in o.spent for o in agent.outcomes):
+            continue
+        if axis == "interactions" and agent.survival is not None:
+            curve = agent.survival
+            x = np.concatenate([[0.0], curve.times, [curve.end]])
+            y, low, high = (
+                np.concatenate([[1.0], c, c[-1:] if len(c) else [1.0]])
+                for c in (curve.survival, curve.low, curve.high)
+            )
+            traces += _band_traces(agent, index, x, low, high, step=True)
+        else:
+            x, solved = survival.fraction_solved(
+                [o.spent[axis] for o in agent.outcomes], [o.solved for o in agent.outcomes]
+            )
+            x, y = np.concatenate([[edge], x[1:]]), np.concatenate([[1.0], 1.0 - solved[1:]])
+        traces.append(_line(agent_label(agent, solved=True), agent, index, x, y, step=True))
+    layout = _layout(_AXIS_TITLES[axis], "fraction of runs not solved", log_x=axis != "interactions")
+    layout["yaxis"]["range"] = [-0.03, 1.05]
+    return {"data": traces, "layout": layout}
+
+
+def time_by_phase(result: StudyResult, *, share: bool) -> Figure:
+    """Mean wall seconds of a run by phase, stacked, one bar an agent; with `share` as percent of the run."""
+    agents = [agent for agent in result.agents if agent.phases][::-1]
+    totals = {agent.name: sum(agent.phases.values()) or 1.0 for agent in agents}
+    traces = []
+    for phase, colour in PHASE_COLOURS.items():
+        seconds = [agent.phases.get(phase, 0.0) for agent in agents]
+        if not any(seconds):
+            continue
+        values = [100 * s / totals[a.name] if share else s for s, a in zip(seconds, agents, strict=True)]
+        traces.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": phase,
+                "x": values,
+                "y": [agent_label(agent) for agent in agents],
+                "marker": {"color": f"@{colour}"},
+                "hovertemplate": "%{x:.3g}" + (" %" if share else " s") + "<extra>" + phase + "</extra>",
+            }
+        )
+    layout = _layout("share of the run, %" if share else "seconds a run (mean)", "", log_x=False)
+    layout |= {"barmode": "stack", "bargap": 0.35}
+    layout["yaxis"] |= {"automargin": True, "showgrid": False}
+    return {"data": traces, "layout": layout}
+
+
+def ratios(result: StudyResult) -> Figure:
+    """Ratios hybrid over classical with 95 % intervals on a logarithmic axis, and a line where both are
+    equal.
+
+    An end of an interval at 0 or infinity is drawn as an arrow at the edge.
+    """
+    rows = [
+        (pair, axis)
+        for pair in result.pairs
+        for axis in pair.axes
+        if axis.form == "ratio" and axis.comparison.value is not None
+    ][::-1]
+    finite = [
+        v
+        for _, a in rows
+        for v in (a.comparison.value, a.comparison.low, a.comparison.high)
+        if v and math.isfinite(v)
+    ]
+    edge_low, edge_high = min([*finite, 0.8]) / 1.6, max([*finite, 1.25]) * 1.6
+    colours = {"faster": "@2", "slower": "@1"}
+    traces: list[Figure] = []
+    for pair, axis in rows:
+        c = axis.comparison
+        label = f"{html.escape(axis.label)}<br><i>{html.escape(f'{pair.hybrid} / {pair.opponent}')}</i>"
+        colour = colours.get(axis.verdict, "@grey1")
+        value = min(max(c.value or 0.0, edge_low), edge_high)
+        if c.low is not None and c.high is not None:
+            ends = [min(max(end, edge_low), edge_high) for end in (c.low, c.high)]
+            symbols = [
+                "line-ns-open" if end in (c.low, c.high) else arrow
+                for end, arrow in zip(ends, ("triangle-left", "triangle-right"), strict=True)
+            ]
+            traces.append(
+                {
+                    "type": "scatter",
+                    "x": ends,
+                    "y": [label, label],
+                    "mode": "lines+markers",
+                    "line": {"color": colour, "width": 3},
+                    "marker": {
+                        "symbol": symbols,
+                        "size": 11,
+                        "color": colour,
+                        "line": {"color": colour, "width": 2},
+                    },
+                    "hoverinfo": "skip",
+                }
+            )
+        interval = (
+            "no interval" if c.low is None or c.high is None else f"95 %: {short(c.low)} to {short(c.high)}"
+        )
+        traces.append(
+            {
+                "type": "scatter",
+                "x": [value],
+                "y": [label],
+                "mode": "markers",
+                "marker": {
+                    "size": 13,
+                    "color": colour,
+                    "symbol": "circle" if math.isfinite(c.value or 0) else "triangle-right",
+                },
+                "hovertemplate": html.escape(f"{short(c.value or 0.0)} ({interval}): {axis.verdict}")
+                + "<extra></extra>",
+            }
+        )
+    layout = _layout("hybrid / classical", "", log_x=True)
+    layout["margin"]["l"] = 10
+    layout["xaxis"] |= {
+        "range": [math.log10(edge_low) - 0.04, math.log10(edge_high) + 0.04],
+        "zeroline": False,
+    }
+    layout["yaxis"] |= {"automargin": True, "type": "category", "range": [-0.6, max(len(rows), 1) - 0.4]}
+    layout["shapes"] = [
+        {
+            "type": "line",
+            "x0": 1,
+            "x1": 1,
+            "y0": 0,
+            "y1": 1,
+            "yref": "paper",
+            "line": {"color": "@text", "width": 1.5, "dash": "dot"},
+        }
+    ]
+    return {"data": traces, "layout": layout}
+
+
+def agent_label(agent: AgentResult, solved: bool = False) -> str:
+    """Name and number of seeds, escaped: what a legend says of an agent."""
+    count = f"{agent.n_solved} of {agent.n} solved" if solved else f"n = {agent.n}"
+    return f"{html.escape(agent.name)} ({count})"
+
+
+def _band(agent: AgentResult, shown: Sequence[Outcome], axis: str) -> tuple[Array, Array, Array, Array]:
+    if axis == "interactions":
+        return agent.grid, *bootstrap_band(agent.curves)
+    # failed runs end early; they stay at the floor instead of ending everyone's line
+    whole = [o for o in shown if o.status == "finished"] or shown
+    start = max(1e-12, *(float(o.costs.at[axis][0]) for o in shown))
+    end = min(float(o.costs.at[axis][-1]) for o in whole)
+    if end <= start:
+        return np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0)
+    x = np.geomspace(start, end, 48)
+    rights = [None if o.status == "finished" else o.final_return for o in shown]
+    curves = np.stack(
+        [np.interp(x, o.costs.at[axis], o.returns, right=r) for o, r in zip(shown, rights, strict=True)]
+    )
+    return x, *bootstrap_band(curves)
+
+
+def _seed_lines(agent: AgentResult, shown: Sequence[Outcome], axis: str, index: int) -> Figure:
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for outcome in shown:
+        x += [*map(float, outcome.costs.at[axis]), None]
+        y += [*map(float, outcome.returns), None]
+    return {
+        "type": "scatter",
+        "x": x,
+        "y": y,
+        "mode": "lines",
+        "line": {"color": f"@{index % 8}l", "width": 1},
+        "hoverinfo": "skip",
+        "name": html.escape(agent.name),
+    }
+
+
+def _band_traces(
+    agent: AgentResult, index: int, x: Array, low: Array, high: Array, step: bool = False
+) -> list[Figure]:
+    if len(x) == 0 or np.isnan(low[-1]):
+        return []
+    common: Figure = {
+        "type": "scatter",
+        "mode": "lines",
+        "line": {"width": 0, "color": f"@{index % 8}", "shape": "hv" if step else "linear"},
+        "hoverinfo": "skip",
+        "name": html.escape(agent.name),
+    }
+    return [
+        {**common, "x": x.tolist(), "y": low.tolist()},
+        {**common, "x": x.tolist(), "y": high.tolist(), "fill": "tonexty", "fillcolor": f"@{index % 8}f"},
+    ]
+
+
+def _line(
+    name: str, agent: AgentResult, index: int, x: Array, y: Array, step: bool = False, symbol: bool = False
+) -> Figure:
+    return {
+        "type": "scatter",
+        "x": x.tolist(),
+        "y": y.tolist(),
+        "mode": "lines+markers" if symbol and len(x) <= 30 else "lines",
+        "line": {
+            "color": f"@{index % 8}",
+            "width": 2.6,
+            "shape": "hv" if step else "linear",
+            "dash": DASHES[index % 4][0],
+        },
+        "marker": {"size": 7, "symbol": ("circle", "square", "diamond", "x")[index % 4]},
+        "name": name,
+        "hovertemplate": "%{y:.4g} at %{x:.4g}<extra>" + html.escape(agent.name) + "</extra>",
+    }
+
+
+def _layout(x_title: str, y_title: str, log_x: bool) -> Figure:
+    axis = {
+        "gridcolor": "@grid",
+        "linecolor": "@grid",
+        "zeroline": False,
+        "tickfont": {"size": 12},
+        "automargin": True,
+    }
+    return {
+        "autosize": True,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {
+            "color": "@text",
+            "size": 13,
+            "family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif",
+        },
+        "margin": {"l": 56, "r": 16, "t": 16, "b": 48},
+        "showlegend": False,  # the page has legends of its own, which fit a telephone
+        "hovermode": "closest",
+        "xaxis": {
+            **axis,
+            "title": {"text": x_title},
+            **({"type": "log", "dtick": 1} if log_x else {"rangemode": "tozero"}),
+        },
+        "yaxis": {**axis, "title": {"text": y_title}},
+    }
+
+
+def _rule(level: float) -> Figure:
+    line = {"color": "@text", "width": 1.2, "dash": "dot"}
+    return {"type": "line", "x0": 0, "x1": 1, "xref": "paper", "y0": level, "y1": level, "line": line}
+
+
+def _rule_label(text: str, level: float) -> Figure:
+    return {
+        "text": text,
+        "x": 0.005,
+        "xref": "paper",
+        "xanchor": "left",
+        "y": level,
+        "yanchor": "bottom",
+        "showarrow": False,
+        "font": {"size": 11, "color": "@text"},
+    }

@@ -1,0 +1,20 @@
+"""Imported once by the server process from which every run is forked: heavy imports, no computation.
+
+Importing starts no threads that compute; a run sets its own thread count. The environment variables must be set
+before NumPy and torch are imported, which is why they are set here.
+"""
+
+import os
+
+# One run is one process is one thread; two runs that each started a pool of threads would fight over the cores.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import stable_baselines3
+import torch
+
+import qrl.agents.build
+import qrl.layer
+import qrl.study.run
+
+__all__ = ["qrl", "stable_baselines3", "torch"]

@@ -1,0 +1,300 @@
+"""A study as data: environment x agents x seeds x budget, read from TOML, overridden, validated, written back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from qrl.errors import InputError, nearest
+from qrl.specs import AgentSpec, Finite, MatchedMLPNetwork, Name, PositiveInt, Spec, input_error, register_model
+
+MAX_RECIPE_BYTES = 1_000_000
+MAX_SEED = 2**32
+
+
+class Study(Spec):
+    """Name and seeds."""
+
+    name: Name
+    """Name of the study and of its folder."""
+    seeds: str = "0:10"
+    """Half-open range ``a:b``, or a single seed."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: str) -> str:
+        parse_seeds(value)
+        return value
+
+
+class Environment(Spec):
+    """Which environment, with what options and observation scaling; the same for every agent."""
+
+    id: str
+    """Gymnasium id (``qrl envs`` lists ours)."""
+    options: dict[str, Any] = {}
+    """Keywords of the environment."""
+    observation: Literal["scaled", "arctan", "raw"] | None = None
+    """``scaled``: to [-1, 1] by the space's limits (default where it is bounded); ``arctan``; ``raw``."""
+
+
+class Budget(Spec):
+    """How long an agent learns and how often it is looked at."""
+
+    interactions: PositiveInt = 10_000
+    """Environment steps, warm-up included."""
+    evaluations: Annotated[int, Field(ge=0)] | list[Annotated[int, Field(ge=0)]] = 10
+    """How many evenly spaced evaluations, the last at the budget; or at which interaction counts."""
+    evaluation_episodes: PositiveInt = 100
+    """Greedy episodes an evaluation, always from the same start states."""
+
+    @property
+    def schedule(self) -> tuple[int, ...]:
+        """Interaction counts of the evaluations, ascending; the budget itself is always the last."""
+        if isinstance(self.evaluations, list):
+            looks = {n for n in self.evaluations if n <= self.interactions}
+        else:
+            looks = {math.ceil(self.interactions * k / self.evaluations) for k in range(1, self.evaluations + 1)}
+        return tuple(sorted(looks | {self.interactions}))
+
+
+class Threshold(Spec):
+    """What counts as solved."""
+
+    return_: Finite = Field(alias="return")
+    """Mean return of an evaluation at or above which the task counts as solved, once confirmed."""
+    confirmation_episodes: PositiveInt = 100
+    """Fresh episodes, from other start states, on which a first crossing must hold."""
+
+
+class Recipe(Spec):
+    """A whole study."""
+
+    study: Study
+    environment: Environment
+    budget: Budget = Budget()
+    threshold: Threshold | None = None
+    agents: list[AgentSpec] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names(self) -> Recipe:
+        names = [agent.name for agent in self.agents]
+        for name in names:
+            if names.count(name) > 1:
+                raise InputError("agents", name, "is the name of two agents", "give each agent its own name")
+        for agent in self.agents:
+            for field in ("network", "critic"):
+                network = getattr(agent, field, None)
+                if isinstance(network, MatchedMLPNetwork) and network.n_parameters is None:
+                    if network.match not in names or network.match == agent.name:
+                        others = [name for name in names if name != agent.name]
+                        raise InputError(
+                            f"agents.{names.index(agent.name)}.{field}.match",
+                            network.match,
+                            "is not another agent of this recipe",
+                            nearest(str(network.match), others),
+                        )
+        return self
+
+    @property
+    def seeds(self) -> range:
+        """The seeds of the study."""
+        return parse_seeds(self.study.seeds)
+
+    def agent(self, name: str) -> Any:
+        """The agent of that name.
+
+        Raises:
+            InputError: no agent has it.
+        """
+        for agent in self.agents:
+            if agent.name == name:
+                return agent
+        raise InputError("agents", name, "is not an agent of this recipe", nearest(name, [a.name for a in self.agents]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The resolved recipe as plain TOML-ready data, every default written out."""
+        return _without_none(self.model_dump(mode="json", by_alias=True))
+
+    def to_toml(self) -> str:
+        """The resolved recipe as TOML that reads back equal."""
+        return dump_toml(self.to_dict())
+
+    @property
+    def digest(self) -> str:
+        """Hash of what is being studied: everything except the seeds."""
+        data = self.to_dict()
+        del data["study"]["seeds"]
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+for _name, _model in {
+    "recipe": Recipe,
+    "study": Study,
+    "environment": Environment,
+    "budget": Budget,
+    "threshold": Threshold,
+}.items():
+    register_model(_name, _model)
+
+
+def parse_seeds(text: str) -> range:
+    """Read ``a:b`` (half-open) or a single seed.
+
+    Raises:
+        InputError: not of that form, empty, or outside 0 ... 2^32 - 1.
+    """
+    match = re.fullmatch(r"\s*(\d{1,10})\s*(?::\s*(\d{1,10})\s*)?", text)
+    if match is None:
+        raise InputError("seeds", text, "is not a range of seeds", "write a:b with 0 <= a < b (half-open), e.g. 0:10")
+    first = int(match[1])
+    last = int(match[2]) if match[2] is not None else first + 1
+    if first >= last:
+        raise InputError("seeds", text, "is empty", "write a:b with a < b (half-open), e.g. 0:10")
+    if last > MAX_SEED:
+        raise InputError("seeds", text, "goes beyond 2^32 - 1", "use seeds from 0 to 4294967295")
+    return range(first, last)
+
+
+def load_recipe(
+    path: str | os.PathLike[str], overrides: Iterable[str] = (), seeds: str | None = None
+) -> Recipe:
+    """Read a TOML recipe, apply ``PATH=VALUE`` overrides and a seed range, and validate it.
+
+    Raises:
+        InputError: unreadable file, not TOML, unknown override path, or any invalid entry.
+    """
+    data = _read_toml(Path(path))
+    for override in overrides:
+        apply_override(data, override)
+    if seeds is not None:
+        parse_seeds(seeds)
+        data.setdefault("study", {})["seeds"] = seeds
+    return make_recipe(data)
+
+
+def make_recipe(data: Mapping[str, Any]) -> Recipe:
+    """Validate a mapping as a recipe.
+
+    Raises:
+        InputError: the first invalid entry, named by its path.
+    """
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise input_error(error) from None
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if path.is_dir():
+        raise InputError("recipe", str(path), "is a folder", "name the TOML file inside it")
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_RECIPE_BYTES + 1)
+    except FileNotFoundError:
+        raise InputError("recipe", str(path), "does not exist", "check the path") from None
+    except OSError as error:
+        raise InputError("recipe", str(path), f"cannot be read ({error.strerror})", "check its permissions") from None
+    if len(raw) > MAX_RECIPE_BYTES:
+        raise InputError("recipe", str(path), "is larger than 1 MB", "a recipe is a short text file")
+    try:
+        data = tomllib.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise InputError("recipe", str(path), "is not UTF-8 text", "save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError("recipe", str(path), f"is not valid TOML ({error})", "correct that line") from None
+    except RecursionError:
+        raise InputError("recipe", str(path), "is nested too deeply", "flatten it") from None
+    if not data:
+        raise InputError("recipe", str(path), "is empty", "see experiments/ for examples")
+    return data
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Apply one ``PATH=VALUE``: dotted path, list items by index, the value read as TOML and else as a string.
+
+    A path may name a key that the file leaves at its default; whether the key exists at all is decided by the
+    validation that follows.
+
+    Raises:
+        InputError: no ``=``, or a path that leads nowhere.
+    """
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise InputError("--set", override, "is not PATH=VALUE", "write e.g. --set agents.0.network.n_layers=5")
+    keys = path.split(".")
+    node: Any = data
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        here = ".".join(keys[: depth + 1])
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                raise InputError("--set", here, "leads nowhere", f"the list has the items 0 to {len(node) - 1}")
+            index: Any = int(key)
+        elif isinstance(node, dict):
+            index = key
+        else:
+            raise InputError("--set", here, "leads nowhere", f"{'.'.join(keys[:depth])} is a single value")
+        if last:
+            node[index] = _toml_value(text)
+        elif isinstance(node, dict) and index not in node:
+            node = node.setdefault(index, {})
+        else:
+            node = node[index]
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_none(v) for v in value]
+    return value
+
+
+def dump_toml(data: Mapping[str, Any]) -> str:
+    """Write nested plain data as TOML: scalars first, one table a top-level key, agents as an array of tables."""
+    lines: list[str] = []
+    for key, value in data.items():
+        if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+            for item in value:
+                lines += ["", f"[[{key}]]", *(f"{_key(k)} = {_inline(v)}" for k, v in item.items())]
+        elif isinstance(value, dict):
+            lines += ["", f"[{key}]", *(f"{_key(k)} = {_inline(v)}" for k, v in value.items())]
+        else:
+            lines.append(f"{_key(key)} = {_inline(value)}")
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, except that TOML forbids the lone DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_inline, value)) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_key(k)} = {_inline(v)}" for k, v in value.items()) + " }" if value else "{}"
+    raise TypeError(f"a recipe cannot hold a {type(value).__name__}")

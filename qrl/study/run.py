@@ -1,0 +1,391 @@
+"""One run: one agent, one seed, one folder. Trains, evaluates, records, checkpoints, and continues after a kill."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+
+from qrl.agents.base import StatefulAgent
+from qrl.agents.build import SEED_KEYS, build_agent, child_seed, child_seeds
+from qrl.agents.training_env import TrainingEnv, make_environment
+from qrl.errors import InputError
+from qrl.ledger import Ledger
+from qrl.networks import build_circuit, count_parameters
+from qrl.specs import QuantumNetwork
+from qrl.study.checkpoint import load_latest, save_step, write_atomic
+from qrl.study.evaluation import Evaluation, Evaluator
+from qrl.study.recipe import Recipe, dump_toml, make_recipe
+from qrl.study.results import metrics_digest, read_lines, surviving
+
+CHECKPOINT_SECONDS = 60.0
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop; everything up to here is in a checkpoint."""
+
+    def __init__(self, signum: int) -> None:
+        self.signum = signum
+        super().__init__(f"stopped by {signal.Signals(signum).name}; the same command continues")
+
+
+class Diverged(RuntimeError):
+    """A trained parameter became NaN or infinite."""
+
+
+class Lines:
+    """An append-only file of JSON lines, one write a record; NaN becomes null with a flag."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        size = os.fstat(self._descriptor).st_size
+        if size:
+            with path.open("rb") as file:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":  # a torn last line: end it, readers drop it
+                    os.write(self._descriptor, b"\n")
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Write one record."""
+        flagged = [key for key, value in record.items() if isinstance(value, float) and value != value]
+        clean = {**record, **{key: None for key in flagged}, **({"nan": flagged} if flagged else {})}
+        os.write(self._descriptor, (json.dumps(clean, allow_nan=False) + "\n").encode())
+
+    def sync(self) -> None:
+        """Make what was written durable."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+class Recorder(BaseCallback):
+    """Watches a run from inside ``learn``: evaluates and checkpoints where a rollout begins, records episodes."""
+
+    def __init__(self, recipe: Recipe, seed: int, folder: Path, agent: StatefulAgent, env: TrainingEnv, ledger: Ledger) -> None:
+        super().__init__()
+        self.recipe, self.folder, self.agent, self.env, self.ledger = recipe, folder, agent, env, ledger
+        self.episodes_done = 0
+        self.resumed_from: int | None = None
+        self.stop: int | None = None
+        self._booked = {"interactions": 0, "episodes": 0, "updates": 0}
+        self._checkpointed = time.monotonic()
+        self._looks = recipe.budget.schedule
+        environment, budget = recipe.environment, recipe.budget
+        common = (environment.id, environment.options, environment.observation)
+        # The same start states for every agent and seed of the study: evaluations differ by the policy alone.
+        self._evaluator = Evaluator(*common, budget.evaluation_episodes, child_seed(0, "evaluation"))
+        self._confirm: Evaluator | None = None
+        if recipe.threshold is not None:
+            self._confirm = Evaluator(*common, recipe.threshold.confirmation_episodes, child_seed(seed, "confirmation"))
+        env.on_episode = self._episode
+
+    # ------------------------------------------------------------------ the life of the files
+
+    def open(self) -> None:
+        """Open the files, continue from the newest checkpoint if there is one, else write the first."""
+        latest = load_latest(self.folder / "checkpoints")
+        begun = (self.folder / "episodes.jsonl").exists()
+        self._episodes = Lines(self.folder / "episodes.jsonl")
+        self._evaluations = Lines(self.folder / "evaluations.jsonl")
+        if latest is not None:
+            step, state, _ = latest
+            self.agent.set_state(state["agent"])
+            self.episodes_done = state["episodes"]
+            self._booked = dict(state["booked"])
+            self.ledger.set_state(state["ledger"])
+            self.resumed_from = step
+        if begun:
+            for file in (self._episodes, self._evaluations):
+                file.append({"resume_from": self.resumed_from or 0})
+        records = surviving(read_lines(self.folder / "evaluations.jsonl"))
+        self._last_look = max((r["interactions"] for r in records), default=-1)
+        self._solved = any((r.get("confirmation") or {}).get("passed") for r in records)
+
+    def close(self) -> None:
+        """Close files and evaluation environments."""
+        for file in (self._episodes, self._evaluations):
+            file.close()
+        for evaluator in filter(None, (self._evaluator, self._confirm)):
+            evaluator.close()
+
+    # ------------------------------------------------------------------ called by Stable-Baselines3
+
+    def _on_rollout_start(self) -> None:
+        step = self.agent.num_timesteps  # type: ignore[attr-defined]
+        if step == 0 and self._last_look < 0 and self.resumed_from is None:
+            self.checkpoint()
+        if any(self._last_look < look <= step for look in self._looks):
+            self.evaluate()
+            self.checkpoint()
+        elif self.stop is not None or time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
+            self.checkpoint()
+        if self.stop is not None:
+            raise Interrupted(self.stop)
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _episode(self, member: int, total: float, length: int) -> None:
+        self.episodes_done += 1
+        self._episodes.append(
+            {"episode": self.episodes_done, "interactions": self.env.interactions, "environment": member, "return": total, "length": length}
+        )
+
+    # ------------------------------------------------------------------ records
+
+    def evaluate(self) -> dict[str, Any]:
+        """Evaluate now, confirm a first crossing on fresh episodes, close the ledger's window."""
+        step = self.agent.num_timesteps  # type: ignore[attr-defined]
+        if self.agent.diverged():
+            raise Diverged(f"a trained parameter is NaN or infinite after {step} interactions; lower the learning rate")
+        with self.ledger.phase("evaluate"):
+            result = self._evaluator(self.agent)
+            record = {
+                "interactions": step,
+                "episodes": self.episodes_done,
+                "updates": self.agent.updates,
+                "return_mean": result.mean,
+                "return_std": result.std,
+                "returns": list(result.returns),
+                "lengths": list(result.lengths),
+                "confirmation": self._confirmation(result),
+            }
+        self._evaluations.append(record)
+        self._last_look = step
+        self._book()
+        self.ledger.close_window(step, result.mean)
+        return record
+
+    def _confirmation(self, result: Evaluation) -> dict[str, Any] | None:
+        threshold = self.recipe.threshold
+        if threshold is None or self._confirm is None or self._solved or result.mean < threshold.return_:
+            return None
+        fresh = self._confirm(self.agent)
+        self._solved = fresh.mean >= threshold.return_
+        return {"return_mean": fresh.mean, "returns": list(fresh.returns), "passed": self._solved}
+
+    def _book(self) -> None:
+        now = {"interactions": self.env.interactions, "episodes": self.episodes_done, "updates": self.agent.updates}
+        self.ledger.add(**{key: now[key] - self._booked[key] for key in now})
+        self._booked = now
+
+    def checkpoint(self) -> None:
+        """Write everything needed to continue from here."""
+        with self.ledger.phase("io"):
+            self._book()
+            for file in (self._episodes, self._evaluations):
+                file.sync()
+            state = {"agent": self.agent.state(), "episodes": self.episodes_done, "booked": self._booked, "ledger": self.ledger.state()}
+            save_step(self.folder / "checkpoints", self.agent.num_timesteps, state)  # type: ignore[attr-defined]
+            self._checkpointed = time.monotonic()
+
+
+def run(recipe: Recipe | dict[str, Any], agent: str, seed: int, folder: str | Path) -> Path:
+    """Train one agent of a recipe from one seed into ``folder``, or continue what was interrupted there.
+
+    A finished run is left as it is. A run whose agent or environment fails is recorded as failed; what comes from
+    outside (a signal, a full disk) leaves it to be continued.
+
+    Raises:
+        InputError: the folder is in use by another process.
+        Interrupted: SIGINT, SIGTERM or SIGUSR1, after a checkpoint.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else make_recipe(recipe)
+    folder = Path(folder)
+    if (folder / "DONE.json").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(folder):
+        torch.set_num_threads(1)
+        write_atomic(folder / "recipe.toml", dump_toml({**recipe.to_dict(), "study": {"name": recipe.study.name, "seeds": f"{seed}:{seed + 1}"}}))
+        with Ledger(f"{recipe.study.name}/{agent}/seed={seed}", seed, agent, folder / "ledger.jsonl", n_cpus=1) as ledger:
+            outcome = _train(recipe, agent, seed, folder, ledger)
+        _finish(folder, ledger, outcome)
+    return folder
+
+
+def _train(recipe: Recipe, name: str, seed: int, folder: Path, ledger: Ledger) -> dict[str, Any]:
+    spec = recipe.agent(name)
+    environment = recipe.environment
+    env = TrainingEnv(
+        lambda: make_environment(environment.id, environment.options, environment.observation),
+        child_seeds(seed, "environment", getattr(spec, "n_envs", 1)),
+    )
+    agent: Any = build_agent(spec, env, seed, {a.name: a for a in recipe.agents})
+    agent.set_logger(Logger(folder=None, output_formats=[]))
+    describe_circuit(agent, ledger)
+    recorder = Recorder(recipe, seed, folder, agent, env, ledger)
+    recorder.open()
+    _write_manifest(folder, recipe, agent, env, seed)
+    outcome: dict[str, Any] = {"status": "finished", "reason": None}
+    try:
+        with _signals(recorder):
+            remaining = recipe.budget.interactions - agent.num_timesteps
+            if remaining > 0:
+                agent.learn(remaining, callback=recorder, log_interval=None, reset_num_timesteps=recorder.resumed_from is None)
+            if recorder._last_look < agent.num_timesteps:
+                recorder.evaluate()
+                recorder.checkpoint()
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:
+        outcome = {"status": "diverged" if isinstance(error, Diverged) else "failed", "reason": f"{type(error).__name__}: {error}"}
+        write_atomic(folder / "failure.log", traceback.format_exc())
+    finally:
+        recorder.close()
+        env.close()
+    return {
+        **outcome,
+        "resumed_from": recorder.resumed_from,
+        "parameters_sha256": agent.parameters_sha256,
+        "n_parameters": parameter_counts(agent),
+    }
+
+
+def _finish(folder: Path, ledger: Ledger, outcome: dict[str, Any]) -> None:
+    evaluations = surviving(read_lines(folder / "evaluations.jsonl"))
+    done = {
+        "status": outcome["status"],
+        "reason": outcome["reason"],
+        "final_evaluation": evaluations[-1] if evaluations else None,
+        "totals": ledger.totals(),
+        "resumed_from": outcome["resumed_from"],
+        "parameters_sha256": outcome["parameters_sha256"],
+        "metrics_sha256": metrics_digest(folder),
+        "n_parameters": outcome["n_parameters"],
+    }
+    write_atomic(folder / "DONE.json", json.dumps(done, indent=1, allow_nan=False) + "\n")
+
+
+def parameter_counts(agent: StatefulAgent) -> dict[str, int]:
+    """Trainable values of an agent: ``total``, and of policy (or Q-network) and critic apart."""
+    counts = {"total": sum(p.numel() for p in agent.trained_parameters().values())}
+    extractor = getattr(getattr(agent, "policy", None), "mlp_extractor", None)
+    if extractor is not None:
+        counts["policy"] = count_parameters(extractor.actor)
+        if extractor.critic is not None:
+            counts["critic"] = count_parameters(extractor.critic)
+    return counts
+
+
+def describe_circuit(agent: StatefulAgent, ledger: Ledger) -> None:
+    """Tell the ledger which circuit the agent's executions are of, where it has one."""
+    network = getattr(agent.spec, "network", None)
+    if isinstance(network, QuantumNetwork):
+        circuit = build_circuit(network, agent.observation_space.shape[0] if agent.observation_space.shape else None)  # type: ignore[attr-defined]
+        n2q = circuit.two_qubit_count
+        ledger.describe(n_qubits=circuit.n_qubits, depth=circuit.depth, n1q=len(circuit.gates) - n2q, n2q=n2q, backend=network.backend)
+
+
+def _write_manifest(folder: Path, recipe: Recipe, agent: Any, env: TrainingEnv, seed: int) -> None:
+    path = folder / "manifest.json"
+    if path.exists():
+        first = json.loads(path.read_text())
+        if first["threads"] != torch.get_num_threads():
+            print(f"warning: {folder.name} was begun with {first['threads']} threads; its continuation is not bit-exact", file=sys.stderr)
+        return
+    network = getattr(agent.spec, "network", None)
+    digest = None
+    if isinstance(network, QuantumNetwork):
+        digest = build_circuit(network, agent.observation_space.shape[0] if agent.observation_space.shape else None).digest
+    manifest = {
+        "versions": _versions(),
+        "commit": _commit(),
+        "cpu": _cpu(),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+        "circuit_digest": digest,
+        "recipe_digest": recipe.digest,
+        "agent": agent.spec.model_dump(mode="json"),
+        "seeds": {"seed": seed, **{name: child_seed(seed, name) for name in SEED_KEYS}, "environments": list(child_seeds(seed, "environment", env.num_envs))},
+        "resume": "exact" if env.exact else "statistical",
+        "resume_reason": None if env.exact else f"{env.id} has no state()/set_state() and no adapter: a resumed run starts a fresh episode",
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    write_atomic(path, json.dumps(manifest, indent=1) + "\n")
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": platform.python_version()}
+    for name in ("hybrid-qrl", "torch", "numpy", "gymnasium", "stable-baselines3", "pennylane", "qiskit"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, with ``+changes`` where the tree differs from it; none outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changed.strip() else "")
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One writer a run folder; the lock dies with its process."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError("folder", str(folder), "is being written by another process", "wait for it or choose another --out") from None
+        file.write(f"{platform.node()} {os.getpid()}\n")
+        file.flush()
+        yield
+
+
+@contextmanager
+def _signals(recorder: Recorder) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGUSR1 set a flag that the recorder looks at; a second SIGINT exits at once."""
+
+    def on_signal(signum: int, frame: Any) -> None:  # noqa: ARG001
+        if signum == signal.SIGINT and recorder.stop is not None:
+            os._exit(130)
+        recorder.stop = signum
+
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        yield
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

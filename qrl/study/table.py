@@ -1,0 +1,226 @@
+"""The study's table, once as data and then in the terminal; the report renders the same data as HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qrl.study.comparison import AgentResult, StudyResult
+from qrl.study.pairs import AxisResult, Pair, short
+from qrl.study.statistics import Estimate
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value and, under it, what qualifies it: interval, kind, count."""
+
+    main: str
+    sub: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table as data: `columns` without the label column, `rows` of a label cell and one cell a column."""
+
+    title: str
+    columns: tuple[Cell, ...]
+    rows: tuple[tuple[Cell, tuple[Cell, ...]], ...]
+    note: str
+
+
+def agent_grid(result: StudyResult) -> Grid:
+    """Agents side by side: one column an agent, one row a quantity."""
+    kinds = {agent.joules_kind for agent in result.agents}
+    common = kinds.pop() if len(kinds) == 1 else ""  # one kind for all stands in the label, else in each cell
+
+    def to_threshold(axis: str) -> Callable[[AgentResult], Cell]:
+        return lambda a: estimate_cell(
+            a.to_threshold.get(axis), "" if axis != "joules" or common else a.joules_kind
+        )
+
+    def in_all(axis: str) -> Callable[[AgentResult], Cell]:
+        return lambda a: estimate_cell(a.total.get(axis), "" if axis != "joules" or common else a.joules_kind)
+
+    makers: list[tuple[Cell, Callable[[AgentResult], Cell]]] = [
+        (Cell("Seeds"), _seeds),
+        (Cell("Trainable parameters"), _parameters),
+        (Cell("Final return", "IQM"), lambda a: estimate_cell(a.final_return)),
+    ]
+    goal, spend = (" to threshold", to_threshold) if result.threshold is not None else (" a run", in_all)
+    per, joules = ("ERT" if goal == " to threshold" else "IQM"), f", {common}" if common else ""
+    if result.threshold is not None:
+        makers += [
+            (Cell("Solved", "and confirmed"), lambda a: Cell(f"{a.n_solved} of {a.n}")),
+            (Cell("Interactions to threshold", "median (Kaplan-Meier)"), lambda a: _median(a, result.budget)),
+        ]
+    else:
+        makers.append((Cell("Return over training", "IQM"), lambda a: estimate_cell(a.mean_return)))
+    makers += [
+        (Cell(f"Seconds{goal}", per), spend("seconds")),
+        (Cell(f"Joules{goal}", f"{per}{joules}"), spend("joules")),
+        (Cell(f"Circuits{goal}", f"{per}, executed"), spend("executions")),
+        (Cell("", f"{per}, on hardware"), spend("hardware_executions")),
+    ]
+    if result.threshold is not None:
+        makers += [
+            (Cell("Seconds a run", "IQM"), in_all("seconds")),
+            (Cell("Joules a run", f"IQM{joules}"), in_all("joules")),
+        ]
+    return Grid(
+        title=_title(result),
+        columns=tuple(Cell(agent.name, agent.description) for agent in result.agents),
+        rows=tuple((label, tuple(maker(agent) for agent in result.agents)) for label, maker in makers),
+        note=(
+            "Under each value: its 95 % interval over seeds. IQM: interquartile mean. ERT: cost of all runs "
+            "over the number of successes. Costs are those of "
+            "training, evaluation excluded. On hardware: what a quantum computer would have run, gradients "
+            "included."
+        ),
+    )
+
+
+def pair_grid(result: StudyResult, pair: Pair) -> Grid:
+    """One hybrid agent against a classical one: one row an axis."""
+    goal = "cost to threshold, " if pair.has_threshold else ""
+    who = f"its classical twin, {pair.opponent}" if pair.is_twin else pair.opponent
+    rows = [(Cell(axis.label), _axis_cells(axis)) for axis in pair.axes]
+    rows.append((Cell("P(higher final return)"), _improvement_cells(pair)))
+    return Grid(
+        title=f"{pair.hybrid} against {who} ({goal}{pair.n} seed{'s' if pair.n != 1 else ''} each)",
+        columns=(Cell("verdict"), Cell("value"), Cell("95 % interval"), Cell("p")),
+        rows=tuple(rows),
+        note=(
+            "Costs as ratios: below 1 the hybrid needs less. Returns as differences: above 0 the hybrid is "
+            "better. "
+            f"p is adjusted for {result.n_comparisons} comparisons (Holm); a verdict needs an interval "
+            "without equality and p < 0.05."
+        ),
+    )
+
+
+def print_table(result: StudyResult, console: Console) -> None:
+    """Print agents, pairs and verdict of a study on a rich console."""
+    from rich.text import Text
+
+    console.print(_rich(agent_grid(result)))
+    console.print(Text(agent_grid(result).note, style="dim"))
+    for pair in result.pairs:
+        console.print()
+        console.print(_rich(pair_grid(result, pair)))
+    if result.pairs:
+        console.print(Text(pair_grid(result, result.pairs[0]).note, style="dim"))
+    console.print()
+    console.print(Text(result.headline, style="bold"))
+    for line in failure_lines(result):
+        console.print(Text(line, style="yellow"))
+
+
+def failure_lines(result: StudyResult) -> list[str]:
+    """What went wrong, one line a run, and what is not there yet."""
+    lines = [
+        f"{agent.name}, seed {outcome.seed}: "
+        f"{outcome.status}{f' ({outcome.reason})' if outcome.reason else ''}; counted at the "
+        f"lowest return of the study, {short(result.floor)}"
+        for agent in result.agents
+        for outcome in agent.failures
+    ]
+    for agent in result.agents:
+        if agent.unfinished:
+            seeds = ", ".join(str(seed) for seed in agent.unfinished)
+            lines.append(
+                f"{agent.name}, seed {seeds}: unfinished; left out, run the study again to complete it"
+            )
+    return lines
+
+
+def estimate_cell(estimate: Estimate | None, sub: str = "") -> Cell:
+    """An estimate with its interval, or with the reason why it has none."""
+    if estimate is None or estimate.value is None:
+        return Cell("unavailable")
+    if math.isinf(estimate.value):
+        return Cell("not reached", sub)
+    if estimate.value == 0 and not estimate.high:
+        return Cell("0", sub)
+    if estimate.low is None or estimate.high is None:
+        interval = f"no interval: {estimate.n} seed{'s' if estimate.n != 1 else ''}"
+    else:
+        interval = f"{short(estimate.low)} to {short(estimate.high)}"
+    return Cell(short(estimate.value), f"{interval}{f', {sub}' if sub else ''}")
+
+
+def _title(result: StudyResult) -> str:
+    goal = "" if result.threshold is None else f", threshold {result.threshold:g}"
+    return f"{result.name}: {result.recipe['environment']['id']}, {result.budget:,} interactions{goal}"
+
+
+def _parameters(agent: AgentResult) -> Cell:
+    counts = dict(agent.n_parameters)
+    total = counts.pop("total", None)
+    parts = ", ".join(f"{name} {count:,}" for name, count in counts.items()) if len(counts) > 1 else ""
+    return Cell("unknown" if total is None else f"{total:,}", parts)
+
+
+def _seeds(agent: AgentResult) -> Cell:
+    parts = [f"{len(agent.failures)} failed"] if agent.failures else []
+    parts += [f"{len(agent.unfinished)} unfinished"] if agent.unfinished else []
+    stage = agent.final_return.stage
+    return Cell(str(agent.n), ", ".join(parts + ([stage] if stage else [])))
+
+
+def _median(agent: AgentResult, budget: int) -> Cell:
+    median = agent.median_interactions
+    if median is not None and median.value is not None and math.isinf(median.value) and agent.n_solved:
+        low = f"{short(median.low)} to ∞" if median.low is not None else ""
+        return Cell(f"> {budget:,}", low)
+    return estimate_cell(median)
+
+
+def _axis_cells(axis: AxisResult) -> tuple[Cell, ...]:
+    c = axis.comparison
+    sign = "+" if axis.form == "difference" and c.value is not None and c.value > 0 else ""
+    value = "unknown" if c.value is None else sign + short(c.value)
+    interval = "none" if c.low is None or c.high is None else f"{short(c.low)} to {short(c.high)}"
+    if axis.p_holm is None or axis.verdict == "too few seeds":
+        p = ""
+    else:
+        p = "< 0.001" if axis.p_holm < 0.001 else f"{axis.p_holm:.3f}"
+    return Cell(axis.verdict, axis.note), Cell(value), Cell(interval), Cell(p)
+
+
+def _improvement_cells(pair: Pair) -> tuple[Cell, ...]:
+    p = pair.improvement
+    interval = "none" if p.low is None or p.high is None else f"{p.low:.2f} to {p.high:.2f}"
+    return Cell(""), Cell("unknown" if p.value is None else f"{p.value:.2f}"), Cell(interval), Cell("")
+
+
+def _rich(grid: Grid) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    def text(cell: Cell, style: str = "") -> Text:
+        return Text.assemble((cell.main, style), *([("\n" + cell.sub, "dim")] if cell.sub else []))
+
+    table = Table(
+        title=Text(grid.title, style="bold"), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False
+    )
+    table.add_column("", no_wrap=True)
+    for index, column in enumerate(grid.columns):
+        cells = [column, *(row[index] for _, row in grid.rows)]
+        widths = [len(cell.main) for cell in cells] + [
+            len(word) for cell in cells for word in cell.sub.split()
+        ]
+        # no word and no value is ever cut short; an interval may take two lines
+        table.add_column(text(column, "bold"), justify="right", min_width=min(max(widths), 20))
+    for label, cells in grid.rows:
+        table.add_row(text(label), *(text(cell, _VERDICT_STYLE.get(cell.main, "")) for cell in cells))
+    return table
+
+
+_VERDICT_STYLE = {"faster": "green", "higher": "green", "slower": "red", "lower": "red"}

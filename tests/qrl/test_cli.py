@@ -1,0 +1,113 @@
+"""The command line as a user types it: what it prints, how it exits, what it leaves behind."""
+
+import subprocess
+import sys
+
+import pytest
+
+RECIPE = """
+[study]
+name = "tiny"
+seeds = "0:3"
+[environment]
+id = "CartPole-v1"
+[budget]
+interactions = 60
+evaluations = 1
+evaluation_episodes = 2
+[[agents]]
+name = "hybrid"
+algorithm = "dqn"
+learning_starts = 50
+batch_size = 4
+network = { kind = "quantum", n_qubits = 2, n_layers = 1, n_features = 4, observables = ["ZI", "IZ"] }
+[[agents]]
+name = "twin"
+algorithm = "dqn"
+network = { kind = "mlp", hidden = [4] }
+"""
+
+
+def qrl(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "qrl.cli", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_run_prints_a_table_and_writes_a_report(recipe, tmp_path):
+    done = qrl("run", "recipe.toml", "--out", "OUT", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "hybrid" in done.stdout
+    assert "report: OUT/tiny/report.html" in done.stdout
+    assert (tmp_path / "OUT" / "tiny" / "report.html").stat().st_size > 10_000
+    again = qrl("report", "OUT", cwd=tmp_path)
+    assert again.returncode == 0
+    assert again.stdout == done.stdout
+
+
+@pytest.mark.parametrize("command", ["doctor", "envs", "circuits"])
+def test_what_there_is(command, tmp_path):
+    done = qrl(command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = {"doctor": "circuit engine", "envs": "qrl/AwakeSteering-v0", "circuits": "reuploading"}[command]
+    assert expected in done.stdout
+
+
+BAD = {
+    "unknown recipe key": (["--set", "agnets=3"], "agnets", "agents"),
+    "seeds backwards": (["--seeds", "5:2"], "seeds", "a < b"),
+    "unknown environment": (["--set", "environment.id=CartPoll-v1"], "environment.id", "CartPole"),
+    "no qubits": (["--set", "agents.0.network.n_qubits=0"], "n_qubits", ""),
+    "observable too long": (["--set", "agents.0.network.observables=['ZIZ','IZ']"], "ZIZ", ""),
+    "learning rate NaN": (["--set", "agents.0.learning_rate=nan"], "learning_rate", "finite"),
+    "path to nowhere": (["--set", "agents.7.gamma=0.5"], "agents.7", "0 to 1"),
+    "unknown key by path": (["--set", "agents.0.network.layers=2"], "layers", "n_layers"),
+    "unknown agent": (["--agents", "hybird"], "hybird", "hybrid"),
+    "no workers": (["--workers", "0"], "--workers", ">= 1"),
+    "unknown ansatz": (["--set", "agents.0.network.ansatz=upload"], "ansatz", "reuploading"),
+    "unknown backend": (["--set", "agents.0.network.backend=trch"], "trch", "torch"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_exit_2_nothing_written(recipe, tmp_path, case):
+    arguments, field, hint = BAD[case]
+    done = qrl("run", "recipe.toml", *arguments, "--out", "OUT", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert field in done.stderr
+    assert hint in done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["recipe.toml"]
+
+
+def test_missing_recipe(tmp_path):
+    done = qrl("run", "none.toml", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "none.toml" in done.stderr
+
+
+def test_a_study_folder_of_another_recipe(recipe, tmp_path):
+    assert qrl("run", "recipe.toml", "--agents", "twin", "--seeds", "0:1", "--out", "OUT", cwd=tmp_path).returncode == 0
+    before = sorted(tmp_path.rglob("*"))
+    other = qrl("run", "recipe.toml", "--set", "budget.interactions=70", "--out", "OUT", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "budget.interactions" in other.stderr
+    assert other.stderr.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    more = qrl("run", "recipe.toml", "--agents", "twin", "--seeds", "1:2", "--out", "OUT", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+
+
+def test_report_on_nothing(tmp_path):
+    done = qrl("report", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
