@@ -184,7 +184,7 @@ def _rows(name: str, values: ArrayLike, width: int) -> Floats:
         raise ValueError(f"{name}: shape {array.shape} does not fit; use ({width},) or (N, {width})")
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: a value is not finite; use finite numbers")
-    return array.reshape(-1, width) if array.ndim == 1 else array
+    return array[None] if array.ndim == 1 else array
 
 
 def _dense(rows: Integers, columns: Integers, values: Floats, n_rows: int, n_columns: int) -> Floats:

@@ -118,7 +118,7 @@ class Circuit:
 
     @property
     def two_qubit_count(self) -> int:
-        """Number of two-qubit gates; a rotation by a word of k >= 3 letters counts as the 2 (k - 1) CX it takes."""
+        """Number of two-qubit gates; a rotation of k >= 3 qubits counts as the 2 (k - 1) CX that it takes."""
         sizes = (len(gate.qubits) for gate in self.gates)
         return sum(0 if size == 1 else 1 if size == 2 else 2 * (size - 1) for size in sizes)
 

@@ -1,12 +1,13 @@
-"""Drawings of circuits: text for the terminal, a matplotlib figure for pages. Both fold long circuits onto rows.
+"""Drawings of circuits: text for the terminal, a matplotlib figure for pages. Both fold long circuits onto
+rows.
 
-Angles are written short: weights are θ, scales λ, features x, other groups go by their names, so ``tanh(λ₀x₀)``.
+Angles are written short: weights are θ, scales λ, features x, other groups go by their names, so
+    ``tanh(λ₀x₀)``.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import pi
@@ -30,13 +31,15 @@ _FIGURE_WIDTH = 11.0
 def draw(circuit: Circuit, style: str = "text", *, width: float | None = None) -> Any:
     """Return a drawing of the circuit: a string for ``"text"``, a ``matplotlib.figure.Figure`` for ``"mpl"``.
 
-    Qubit 0 is the top wire and time runs to the right. A rotation by a Pauli word of several letters shows one letter
-    on each wire, joined by a line, and its angle at the topmost; in text the letters stand in brackets.
+    Qubit 0 is the top wire and time runs to the right. A rotation by a Pauli word of several letters shows
+    one letter on each wire, joined by a line, and its angle at the topmost; in text the letters stand in
+    brackets.
 
     Args:
         circuit: the circuit.
         style: ``"text"`` or ``"mpl"``.
-        width: where rows fold, in characters for text (None: the terminal's width) and in inches for mpl (None: 11).
+        width: where rows fold, in characters for text (None: the terminal's width) and in inches for mpl
+            (None: 11).
 
     Raises:
         ValueError: the style is neither, or the width is not positive.
@@ -53,7 +56,7 @@ def draw(circuit: Circuit, style: str = "text", *, width: float | None = None) -
 
 
 def angle_label(circuit: Circuit, angle: Angle) -> str:
-    """Return a short label of an angle, such as ``"π/2"`` or ``"tanh(λ₀x₀)"``; long sums end in an ellipsis."""
+    """Return a short label of an angle, such as ``"π/2"`` or ``"tanh(λ₀x₀)"``; long sums are cut."""
     parts = [] if angle.constant == 0.0 and angle.terms else [_number(angle.constant)]
     parts += [_term_label(circuit, term) for term in angle.terms]
     label = parts[0]
@@ -115,28 +118,39 @@ def _columns(circuit: Circuit) -> list[list[Gate]]:
     return columns
 
 
-def _fold(widths: list[float], available: float) -> Iterator[tuple[int, int]]:
-    """Yield the column ranges of rows that are at most ``available`` wide, with at least one column each."""
-    start, used = 0, 0.0
-    for index, width in enumerate(widths):
-        if index > start and used + width > available:
-            yield start, index
-            start, used = index, 0.0
-        used += width
-    yield start, len(widths)
+def _fold(columns: list[list[Gate]], widths: list[float], available: float) -> list[tuple[int, int]]:
+    """Return the column ranges of rows that are at most ``available`` wide, with at least one column each.
+
+    A row that is full ends before the last layer that began in it, if that leaves it at least half full.
+    """
+    rows: list[tuple[int, int]] = []
+    start = 0
+    for index in range(len(widths)):
+        if index > start and sum(widths[start : index + 1]) > available:
+            enough = (k for k in range(index, start, -1) if sum(widths[start:k]) >= available / 2)
+            stop = next((k for k in enough if _begins_layer(columns, k)), index)
+            rows.append((start, stop))
+            start = stop
+    return [*rows, (start, len(widths))]
+
+
+def _begins_layer(columns: list[list[Gate]], index: int) -> bool:
+    before, here = (any(gate.is_rotation for gate in columns[k]) for k in (index - 1, index))
+    return here and not before
 
 
 # --- text
 
 
 def _draw_text(circuit: Circuit, width: int) -> str:
-    cells = [_text_column(circuit, column) for column in _columns(circuit)]
+    columns = _columns(circuit)
+    cells = [_text_column(circuit, column) for column in columns]
     start = "|0⟩" if circuit.initial_state is None else "|ψ⟩"
     digits = len(str(circuit.n_qubits - 1))
     prefix = digits + 3 + len(start)
     rows = []
     widths = [float(len(column[0])) for column in cells]
-    spans = list(_fold(widths, width - prefix - 3))
+    spans = _fold(columns, widths, width - prefix - 3)
     for number, (first, last) in enumerate(spans):
         lines = []
         for line in range(2 * circuit.n_qubits - 1):
@@ -172,7 +186,7 @@ def _text_column(circuit: Circuit, gates: list[Gate]) -> list[str]:
 
 
 def _anchor(label: str) -> int:
-    """Return the position in a label that stands on the vertical line: a bracketed letter, else the middle."""
+    """Return the place in a label that stands on the vertical line: a bracketed letter, else the middle."""
     return 1 if label.startswith("[") else len(label) // 2
 
 
@@ -235,7 +249,7 @@ class _Picture:
 
         columns = _columns(self.circuit)
         widths = [self._column_width(column) for column in columns]
-        spans = list(_fold(widths, self.width - _HEAD - 2 * _MARGIN))
+        spans = _fold(columns, widths, self.width - _HEAD - 2 * _MARGIN)
         row_height = self.circuit.n_qubits * _SPACING + _ROW_GAP
         height = _TOP + len(spans) * row_height + _MARGIN
         figure = Figure(figsize=(self._figure_width(widths, spans), height), dpi=150, facecolor="white")
@@ -316,7 +330,9 @@ class _Picture:
             else:
                 axes.plot([left - 0.2, left], [level, level], color=_GREY, lw=0.9, ls=":", zorder=1)
             axes.plot([left, end], [level, level], color=_GREY, lw=0.9, zorder=1)
-            axes.plot([end, end + 0.15], [level, level], color=_GREY, lw=0.9, ls="-" if last else ":", zorder=1)
+            axes.plot(
+                [end, end + 0.15], [level, level], color=_GREY, lw=0.9, ls="-" if last else ":", zorder=1
+            )
 
     def _gate(self, axes: Axes, gate: Gate, x: float, y: float) -> None:
         levels = [y + qubit * _SPACING for qubit in gate.qubits]
@@ -360,7 +376,7 @@ class _Picture:
             )
             axes.add_patch(box)
             labelled = angle is not None and level == min(levels)
-            style = {"ha": "center", "va": "center", "color": _INK, "zorder": 4}
+            style: dict[str, Any] = {"ha": "center", "va": "center", "color": _INK, "zorder": 4}
             axes.text(x, level - (0.09 if labelled else 0), name, size=_NAME_SIZE, **style)
-            if labelled:
+            if angle is not None and labelled:
                 axes.text(x, level + 0.11, angle, size=_ANGLE_SIZE, **style)

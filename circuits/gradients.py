@@ -163,7 +163,7 @@ class _Flat:
     def evaluate(
         self, backend: Backend, shifts: Tensor, shots: int | None, seed: int | None
     ) -> tuple[Tensor, Usage]:
-        """Return upstream times values, ``(shifts, N)``, for shifts ``(shifts, 1 or N, n_angles)``; one request."""
+        """Return upstream times values, ``(shifts, N)``, for ``(shifts, 1 or N, n_angles)``: one request."""
         count, samples = len(shifts), len(self.angles)
         if count * samples == 0:
             return self.angles.new_zeros((count, samples)), Usage()

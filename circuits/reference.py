@@ -34,10 +34,10 @@ _SINGLE: dict[str, Matrix] = {
 
 
 def kron(factors: Sequence[Matrix]) -> Matrix:
-    """Return the Kronecker product of matrices with the last one most significant, as little-endian states need."""
-    result = np.ones((1, 1), dtype=np.complex128)
+    """Return the Kronecker product of matrices, the last one most significant, as in little-endian states."""
+    result: Matrix = np.ones((1, 1), dtype=np.complex128)
     for factor in factors:
-        result = np.kron(factor, result)
+        result = np.asarray(np.kron(factor, result), dtype=np.complex128)
     return result
 
 
@@ -77,8 +77,8 @@ def statevector(circuit: Circuit, parameters: ArrayLike = (), features: ArrayLik
     for gate in circuit.gates:
         matrix = gate_matrix(gate, next(values) if gate.is_rotation else 0.0)
         size = len(gate.qubits)
-        # Axis n - 1 - q of the tensor is qubit q; a matrix' leading axes run from the last listed qubit to
-        # the first. axes = [n - 1 - qubit for qubit in reversed(gate.qubits)]
+        # Axis n - 1 - q of the tensor is qubit q, and a matrix' first axis is the last listed qubit.
+        axes = [n - 1 - qubit for qubit in reversed(gate.qubits)]
         product = np.tensordot(matrix.reshape((2,) * (2 * size)), state, (range(size, 2 * size), axes))
         state = np.moveaxis(product, range(size), axes)
     return np.ascontiguousarray(state).reshape(-1)

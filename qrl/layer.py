@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from circuits.backends import Backend, Expectations, get_backend
+from circuits.backends.protocol import check_shots
 from circuits.circuit import Circuit
 from circuits.gates import choice
 from circuits.gradients import GRADIENTS
@@ -23,13 +24,12 @@ _GRADIENTS = ("auto", "backprop", *GRADIENTS)
 
 
 class QuantumLayer(nn.Module):
-    r"""Expectation values of a parametrised circuit, :math:`\langle 0|U^\dagger(\theta, x)\, O_j\, U(\theta,
-    x)|0\rangle`.
+    r"""Expectation values of a parametrised circuit as a module.
 
-    The layer has one parameter per group of the circuit, under the group's name (``layer.weights``,
-    ``layer.scales``). Scales start at 1, all others uniformly in :math:`[-\pi, \pi)` from torch's global
-    generator. ``layer.double()`` selects float64 throughout. What runs is counted in the current ledger, in
-    the phase "quantum".
+    Output j is :math:`\langle 0|U^\dagger(\theta, x)\, O_j\, U(\theta, x)|0\rangle`. The layer has one
+    parameter per group of the circuit, under the group's name (``layer.weights``, ``layer.scales``). Scales
+    start at 1, all others uniformly in :math:`[-\pi, \pi)` from torch's global generator. ``layer.double()``
+    selects float64 throughout. What runs is counted in the current ledger, in the phase "quantum".
 
     Args:
         circuit: the circuit.
@@ -75,7 +75,8 @@ class QuantumLayer(nn.Module):
         self.circuit = circuit
         self.observables = parse_observables(observables, circuit.n_qubits)
         self.backend: Backend = get_backend(backend) if isinstance(backend, str) else backend
-        self.shots = _checked_shots(shots, self.backend)
+        check_shots(shots, self.backend)
+        self.shots = shots
         self.gradient = _rule(gradient, self.backend, shots)
         for name, size in circuit.groups:
             if hasattr(self, name):
@@ -136,9 +137,8 @@ class QuantumLayer(nn.Module):
             raise TypeError(f"features: {features.dtype} is not real; use float32 or float64")
         if parameters and features.dtype != parameters[0].dtype:
             features = features.to(parameters[0].dtype)
-            # One sum is the cheapest look at all values; it overflows for absurd ones alone, which the second
-            # look clears. if not math.isfinite(features.detach().sum().item()) and not
-            # bool(torch.isfinite(features).all()):
+        # One sum is the cheapest look at all values; where it overflows, the second look decides.
+        if not math.isfinite(features.detach().sum().item()) and not bool(torch.isfinite(features).all()):
             raise ValueError("features: a value is not finite; use finite numbers")
         return features
 
@@ -213,19 +213,6 @@ class _Expectation(torch.autograd.Function):
             split = result.parameters.split(sizes)
             pieces = [piece if want else None for piece, want in zip(split, wanted, strict=True)]
         return (None, result.features, *pieces)
-
-
-def _checked_shots(shots: int | None, backend: Backend) -> int | None:
-    if shots is not None:
-        if isinstance(shots, bool) or not isinstance(shots, int):
-            raise TypeError(f"shots: {shots!r} is not an integer; use an integer >= 1 or None")
-        if shots < 1:
-            raise ValueError(f"shots: {shots} is below 1; use an integer >= 1 or None for exact values")
-        if not backend.capabilities.shots:
-            raise ValueError(f"shots: {shots}, but {backend.name} is exact only; use None")
-    elif not backend.capabilities.exact:
-        raise ValueError(f"shots: None, but {backend.name} has no exact values; give a number of shots")
-    return shots
 
 
 def _rule(gradient: str, backend: Backend, shots: int | None) -> str:

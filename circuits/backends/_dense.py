@@ -50,7 +50,7 @@ class DenseEngine:
         self._moments = torch.as_tensor(maps, dtype=dtype, device=device)
 
     def matrices(self, qubits: Tensor) -> list[Tensor]:
-        """Return the matrices ``[(K, 2 ** n, 2 ** n)]`` of all stages from those of qubits, ``(K, n, 2, 2)``."""
+        """Return the stages' matrices ``[(K, 2 ** n, 2 ** n)]`` from the qubits', ``(K, n, 2, 2)``."""
         result = kron_qubits(qubits)
         return [result if self._left is None else torch.bmm(self._left, result)]
 
@@ -130,7 +130,7 @@ class DenseEngine:
 
 
 def kron_qubits(factors: Tensor) -> Tensor:
-    """Return Kronecker products ``(K, d ** m, d ** m)`` of ``(K, m, d, d)``, the last factor most significant."""
+    """Return Kronecker products ``(K, d ** m, d ** m)`` of ``(K, m, d, d)``, last factor most significant."""
     m = factors.shape[1]
     if m == 1:
         return factors[:, 0]

@@ -134,8 +134,8 @@ class GatewiseProgram:
             return torch.matmul(matrix, state.reshape(2 ** (n - below - 1), 2, -1)).reshape(state.shape)
         high, low = max(gate.qubits), min(gate.qubits)
         shape = (2 ** (n - high - 1), 2, 2 ** (high - low - 1), 2, -1)
-        # Bring the pair to the front as (second listed qubit, first listed qubit), which is the matrix'
-        # order. front = (1, 3, 0, 2, 4) if gate.qubits[0] == low else (3, 1, 0, 2, 4)
+        # Bring the pair to the front in the matrix' order: (second listed qubit, first listed qubit).
+        front = (1, 3, 0, 2, 4) if gate.qubits[0] == low else (3, 1, 0, 2, 4)
         back = (2, 0, 3, 1, 4) if gate.qubits[0] == low else (2, 1, 3, 0, 4)
         view = state.reshape(shape).permute(front)
         moved = torch.matmul(matrix, view.reshape(4, -1)).reshape(view.shape)

@@ -86,10 +86,8 @@ class GroupedEngine:
         self, matrices: list[Tensor], tape: tuple[Tensor, ...], image: Tensor, want_moments: bool
     ) -> tuple[Tensor | None, list[Tensor]]:
         """Return the moments and the overlaps of each phase part; see ``DenseEngine.backward``."""
-        inputs, undo = (
-            tape[: self._n_steps],
-            [factor.conj().resolve_conj() for factor in tape[self._n_steps :]],
-        )
+        inputs = tape[: self._n_steps]
+        undo = [factor.conj().resolve_conj() for factor in tape[self._n_steps :]]
         overlaps: list[list[Tensor]] = [[] for _ in undo]
         moments: list[Tensor] = []
         for k in reversed(range(self._n_steps)):
@@ -115,7 +113,7 @@ class GroupedEngine:
         return (torch.stack(moments[::-1]) if want_moments else None), stacked
 
     def _monomial(self, step: Step) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
-        """The entanglers as gather index and factor, and their inverse as gather index and factor applied first."""
+        """The entanglers as gather index and factor, and their inverse: a factor, then a gather index."""
         source, factor = monomial(self._n, step.stage.entanglers)
         moves, turns = bool((source != np.arange(len(source))).any()), bool((factor != 1.0).any())
 

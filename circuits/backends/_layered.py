@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from circuits.backends._dense import DenseEngine
+from circuits.backends._gatewise import Gradients
 from circuits.backends._grouped import GroupedEngine
 from circuits.backends._phases import PhaseFactors
 from circuits.backends._rotations import SlotRotations
 from circuits.backends._schedule import steps
-from circuits.backends._gatewise import Gradients
 from circuits.backends._terms import AngleTerms
 from circuits.circuit import Circuit
 
@@ -78,13 +78,13 @@ class LayeredProgram:
             x: ``(n_features, N)``.
             keep: whether gradients will be asked for.
         """
-        theta = parameters[:, None]
+        theta = parameters.reshape(-1, 1)
         prepared = self._prepared(theta) if keep else self._cached(parameters, theta)
         factors: list[Tensor] = []
         phase_terms: tuple[Tensor, ...] = ()
         if self._phases is not None and self._phase_terms is not None:
             angles, phase_terms = self._phase_terms.forward(theta, x)
-            factors = self._phases.factors(angles)
+            factors = self._phases.factors(angles.expand(-1, x.shape[1]))
         state, states = self._engine.forward(prepared.matrices, factors, x.shape[1], keep)
         if not keep:
             return state, None

@@ -105,7 +105,7 @@ class Measurement:
         return result
 
     def apply(self, state: Tensor, upstream: Tensor) -> Tensor:
-        """Return ``sum_j upstream[:, j] O_j psi`` for states ``(2 ** n, N)``, upstream ``(N, n_observables)``."""
+        """Return ``sum_j upstream[:, j] O_j psi`` of ``(2 ** n, N)``, upstream ``(N, n_observables)``."""
         if self._diagonal is not None:
             result = torch.mm(self._diagonal, upstream.t()) * state
         else:

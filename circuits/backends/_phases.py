@@ -75,7 +75,7 @@ class PhaseFactors:
         """Return for each part the factors ``(K, 2 ** size, N)`` from the phase angles ``(n_rows, N)``."""
         result = []
         for table, rows, width in zip(self._exponents, self._slices, self._widths, strict=True):
-            exponent = torch.bmm(table, angles[rows].view(self._layers, width, -1))
+            exponent = torch.bmm(table, angles[rows].reshape(self._layers, width, angles.shape[1]))
             result.append(torch.polar(self._one.expand_as(exponent), exponent))
         return result
 
@@ -87,7 +87,7 @@ class PhaseFactors:
                 N)``.
         """
         pieces = [
-            torch.bmm(table.transpose(1, 2), overlap).reshape(self._layers * width, -1)
+            torch.bmm(table.transpose(1, 2), overlap).reshape(self._layers * width, overlap.shape[2])
             for table, overlap, width in zip(self._signs, overlaps, self._widths, strict=True)
         ]
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)

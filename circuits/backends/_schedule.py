@@ -167,16 +167,16 @@ def monomial(n_qubits: int, gates: Sequence[Gate]) -> tuple[NDArray[np.int64], N
         a, b = gate.qubits
         bit_a, bit_b = index >> a & 1, index >> b & 1
         step = index
-        phase = np.ones(1, dtype=np.complex128)
+        phase: Matrix = np.ones(1, dtype=np.complex128)
         if gate.name == "CZ":
-            phase = 1.0 - 2.0 * (bit_a & bit_b) + 0.0j
+            phase = np.asarray(1.0 - 2.0 * (bit_a & bit_b), dtype=np.complex128)
         elif gate.name == "SWAP":
             step = index ^ ((bit_a ^ bit_b) << a) ^ ((bit_a ^ bit_b) << b)
         else:
             step = index ^ (bit_a << b)
             if gate.name == "CY":
                 # Y|0> = i|1> and Y|1> = -i|0>, where the control is set.
-                phase = np.where(bit_a == 1, np.where(bit_b == 1, 1j, -1j), 1.0)
+                phase = np.asarray(np.where(bit_a == 1, np.where(bit_b == 1, 1j, -1j), 1.0))
         source, factor = source[step], phase * factor[step]
     return source, factor
 

@@ -1,9 +1,9 @@
 """The ``pennylane`` backend: any PennyLane qubit device, ``pennylane`` or ``pennylane:lightning.qubit``.
 
 Everything is computed in float64 and returned in the dtype of the request. Devices that differentiate by
-backpropagation (``default.qubit``) or by the adjoint method (``lightning.qubit``) return a vector-Jacobian product for exact
-requests; the others do not, so their gradients are built above the protocol. Samples are sent as one broadcast where the
-device truly simulates a broadcast at once, and as one circuit each elsewhere.
+backpropagation (``default.qubit``) or by the adjoint method (``lightning.qubit``) return a vector-Jacobian
+product for exact requests; the others do not, so their gradients are built above the protocol. Samples are
+sent as one broadcast where the device truly simulates a broadcast at once, and as one circuit each elsewhere.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class PennyLaneBackend:
 
         Raises:
             TypeError: as stated there.
-            ValueError: as stated there; also where the device cannot run the circuit, or takes no seed but got one.
+            ValueError: as stated there; also where the device cannot run the circuit, or takes no seed but
+                got one.
         """
         started = time.perf_counter()
         observables = tuple(observables)
@@ -121,12 +122,13 @@ def _probe(name: str) -> _Traits:
         tape = qml.tape.QuantumScript([qml.RX(np.array([0.1, 0.2]), 0)], [qml.expval(qml.Z(0))])
         config = device.setup_execution_config(None, tape)
         with warnings.catch_warnings():
-            # A device without rotations warns that it knows no RX before it refuses, and we report the refusal.
+            # A device without rotations warns that it knows no RX before it refuses, and we report the
+            # refusal.
             warnings.simplefilter("ignore", UserWarning)
             batch, _ = device.preprocess_transforms(config)((tape,))
         single = qml.tape.QuantumScript([qml.RX(0.1, 0)], [qml.expval(qml.Z(0))])
         gradient = next((m for m in ("backprop", "adjoint") if _differentiates(device, single, m)), None)
-    except (*_device_errors(), ImportError) as error:
+    except _device_errors() as error:
         reason = " ".join(str(error).split()).rstrip(".")
         near = difflib.get_close_matches(name, list(qml.plugin_devices), n=1, cutoff=0.0)
         hint = f"; did you mean {near[0]!r}?" if near and name not in qml.plugin_devices else ""
@@ -149,6 +151,7 @@ def _device_errors() -> tuple[type[Exception], ...]:
         exceptions.OperatorPropertyUndefined,
         exceptions.QuantumFunctionError,
         exceptions.WireError,
+        ImportError,
         NotImplementedError,
     )
 
@@ -230,7 +233,7 @@ class _Run:
         return self._combined(values.detach().numpy())
 
     def adjoint_values(self) -> Tensor:
-        """Return the exact values, and differentiate by the device's adjoint method where it takes our gates whole."""
+        """Return the exact values; differentiate by the adjoint method where the device takes our gates whole."""
         from pennylane.devices import ExecutionConfig
 
         self.by_angles = lambda upstream: np.zeros_like(self._angles)
@@ -259,7 +262,7 @@ class _Run:
         return self._combined(np.concatenate([_table(result, 1) for result in device.execute(batch, config)]))
 
     def samples(self, shots: int, seed: int | None) -> tuple[Tensor, Tensor]:
-        """Return means and standard errors from shots, each ``(N, n_observables)``; groups of words share shots."""
+        """Return means and standard errors from shots, each ``(N, n_observables)``; a group shares its shots."""
         import pennylane as qml
 
         options = {}
@@ -343,7 +346,8 @@ class _Run:
         tapes, sizes = [], []
         for start in range(0, n_samples, size):
             chunk = angles[start : start + size]
-            # A single sample too is a broadcast where possible: default.mixed falls to single precision without one.
+            # A single sample too is a broadcast where possible: default.mixed falls to single precision
+            # without one.
             columns = chunk.T if size > 1 else chunk[0]
             operations = pennylane_operations(self._circuit, columns, plain_words=plain_words)
             operations += _basis_change(basis)
@@ -404,7 +408,7 @@ def _table(result: Any, size: int) -> Floats:
 
 
 def _rotation_positions(before: Any, after: Any) -> list[int] | None:
-    """Return where the rotations' angles lie among the numbers of a prepared tape, None where some were taken apart."""
+    """Return where our angles lie among the numbers of a prepared tape, None where a gate was taken apart."""
     import pennylane as qml
 
     def rotations(tape: Any) -> list[tuple[str, int]]:
@@ -439,5 +443,5 @@ def _scatter(
     gradient: Floats, rows: NDArray[np.int64], columns: NDArray[np.int64], values: Floats, width: int
 ) -> Floats:
     result = np.zeros((len(gradient), width))
-    np.add.at(result, (slice(None), columns), gradient[:, rows] * values)
+    np.add.at(result.T, columns, (gradient[:, rows] * values).T)
     return result

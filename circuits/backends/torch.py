@@ -32,7 +32,7 @@ from circuits.backends.protocol import (
     count_settings,
 )
 from circuits.circuit import Circuit
-from circuits.gates import choice
+from circuits.gates import choice, integer
 from circuits.observables import Observable
 from circuits.reference import check_memory
 
@@ -42,7 +42,6 @@ Path = Literal["auto", "layered", "gatewise"]
 _SAVED_BYTES = 2**29
 _WORKING_BYTES = 2**28
 _WORKING_COPIES = 6
-_DENSE_QUBITS = 6
 
 
 class TorchBackend:
@@ -99,12 +98,10 @@ class TorchBackend:
         usage = Usage(features.shape[0], hardware, hardware * (shots or 0), 0, time.perf_counter() - started)
         return Expectations(values, errors, usage, run.vjp if differentiate and shots is None else None)
 
-    def _program(
-        self, circuit: Circuit, parameters: Tensor, amplitude: int
-    ) -> Program:
+    def _program(self, circuit: Circuit, parameters: Tensor, amplitude: int) -> Program:
         dtype, device = parameters.dtype, parameters.device
         shared = parameters.ndim == 1 or circuit.n_parameters == 0
-        if self._path != "gatewise" and shared and (self._path == "layered" or _pays(circuit, amplitude)):
+        if self._path != "gatewise" and shared and (self._path == "layered" or _fits(circuit, amplitude)):
             return circuit.memo(("layered", dtype, device), lambda c: LayeredProgram(c, dtype, device))
         if self._path == "layered":
             raise ValueError(
@@ -113,18 +110,10 @@ class TorchBackend:
         return circuit.memo(("gatewise", dtype, device), lambda c: GatewiseProgram(c, dtype, device))
 
 
-def _pays(circuit: Circuit, amplitude: int) -> bool:
-    """Whether layers beat single gates: in a small register always, else where few of them hold all gates."""
-    return circuit.memo(("layers pay", amplitude), lambda c: _layers_pay(c, amplitude))
-
-
-def _layers_pay(circuit: Circuit, amplitude: int) -> bool:
-    depth = circuit.depth + 1
-    if circuit.n_qubits <= _DENSE_QUBITS:
-        return True
-    n_steps = len(schedule(circuit).stages)
-    fits = n_steps * 2**circuit.n_qubits * amplitude <= _SAVED_BYTES
-    return fits and 2 * n_steps * circuit.n_qubits <= len(circuit.gates) + depth
+def _fits(circuit: Circuit, amplitude: int) -> bool:
+    """Whether the states that one layered sample keeps for its gradient stay within the memory limit."""
+    states = circuit.memo("layered states", lambda c: len(schedule(c).stages) + 1)
+    return states * 2**circuit.n_qubits * amplitude <= _SAVED_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +129,8 @@ class _Plan:
 def _plan(circuit: Circuit, observables: tuple[Observable, ...], features: Tensor) -> _Plan:
     like = (features.dtype, features.device)
     latest: list[_Plan] = circuit.memo("latest plan", lambda _: [])
-    # Learning and acting ask for the same tuple again and again; hashing it costs as much as a matrix
-    # product. if latest and latest[0].observables is observables and latest[0].like == like:
+    # Learning and acting ask for the same tuple again and again; hashing it costs as much as a product.
+    if latest and latest[0].observables is observables and latest[0].like == like:
         return latest[0]
     plan = circuit.memo(("plan", observables, like), lambda c: _new_plan(c, observables, like))
     latest[:] = [replace(plan, observables=observables)]
@@ -190,7 +179,9 @@ class _Run:
 
     def samples(self, shots: int, seed: int | None) -> tuple[Tensor, Tensor]:
         """Return means and standard errors from shots, each ``(N, n_observables)``."""
-        if seed is None:
+        if seed is not None:
+            integer("seed", seed, 0)
+        else:
             seed = int(torch.randint(2**63 - 1, ()).item())
         generator = np.random.default_rng(seed)
         means, errors = [], []
@@ -229,7 +220,7 @@ class _Run:
         return VJP(parameters, inputs, usage)
 
     def _parameter_gradient(self, parts: list[Tensor], groups: tuple[str, ...] | None) -> Tensor:
-        if not parts:
+        if not parts or self._circuit.n_parameters == 0:
             return torch.zeros_like(self._parameters)
         if self._parameters.ndim == 2:
             result = torch.cat([part.t() for part in parts])

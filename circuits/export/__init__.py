@@ -1,7 +1,7 @@
 """Circuits to and from Qiskit, PennyLane and OpenQASM 3; the three libraries load on first use.
 
-Qubit ``q`` is Qiskit's qubit ``q``, PennyLane's wire ``q`` and entry ``q`` of the OpenQASM register. Importers transpile
-to our gate set and keep the state up to a global phase.
+Qubit ``q`` is Qiskit's qubit ``q``, PennyLane's wire ``q`` and entry ``q`` of the OpenQASM register.
+Importers transpile to our gate set and keep the state up to a global phase.
 """
 
 from __future__ import annotations

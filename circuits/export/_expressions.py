@@ -1,14 +1,14 @@
 """Reading Qiskit's angle formulas back into our angles.
 
-A formula is read from its text with the symbols renamed, so only Qiskit's public interface is used; the result is then
-compared with Qiskit's own value at a point, because the text is meant for people.
+A formula is read from its text with the symbols renamed, so only Qiskit's public interface is used; the
+result is then compared with Qiskit's own value at a point, because the text is meant for people.
 """
 
 from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ _Sum = dict[_Atom, float]
 _ONE: _Atom = ("none", (), 1.0)
 _MAX_POWER = 16
 _TOLERANCE = 1e-9
-_NUMERIC = {
+_NUMERIC: dict[str, Callable[[float], float]] = {
     "sin": math.sin,
     "cos": math.cos,
     "tan": math.tan,
@@ -50,7 +50,8 @@ class Symbol:
 def read_angle(where: str, expression: Any, symbols: Mapping[Parameter, Symbol]) -> Angle:
     """Return the angle that a number or a ``ParameterExpression`` describes.
 
-    Sums of coefficient * parameter * features are read, also inside arctan or the logistic function (which is a tanh).
+    Sums of coefficient * parameter * features are read, also inside arctan or the logistic function (which is
+    a tanh).
 
     Args:
         where: the gate, for messages.
@@ -71,16 +72,16 @@ def read_angle(where: str, expression: Any, symbols: Mapping[Parameter, Symbol])
         body = ast.parse(str(expression.subs(names)), mode="eval").body
         angle = _angle(_read(body, known), [symbols[parameter] for parameter in free])
         _check(expression, angle, {parameter: symbols[parameter] for parameter in free})
-    except (_Unreadable, SyntaxError, ArithmeticError) as error:
-        reason = f" ({error})" if isinstance(error, _Unreadable) else ""
+    except (_UnreadableError, SyntaxError, ArithmeticError) as error:
+        reason = f" ({error})" if isinstance(error, _UnreadableError) else ""
         raise ValueError(
-            f"{where}: angle {expression} is no sum of coefficient * parameter * features, plain or in arctan or"
-            f" tanh{reason}; assign its parameters or give the gate a Parameter of its own"
+            f"{where}: angle {expression} is no sum of coefficient * parameter * features, plain or in"
+            f" arctan or tanh{reason}; assign its parameters or give the gate a Parameter of its own"
         ) from None
     return angle
 
 
-class _Unreadable(ValueError):
+class _UnreadableError(ValueError):
     """The formula is outside what an angle can say."""
 
 
@@ -107,7 +108,7 @@ def _read(node: ast.expr, known: Mapping[str, int]) -> _Sum:
             return _quotient(left, right)
         if isinstance(node.op, ast.Pow):
             return _power(left, right)
-    raise _Unreadable(f"{ast.unparse(node)} is not supported")
+    raise _UnreadableError(f"{ast.unparse(node)} is not supported")
 
 
 def _number(value: _Sum) -> float | None:
@@ -134,7 +135,7 @@ def _product(left: _Sum, right: _Sum) -> _Sum:
     for (f, symbols, _), a in left.items():
         for (g, others, _), b in right.items():
             if f != "none" or g != "none":
-                raise _Unreadable("a function is multiplied by a symbol")
+                raise _UnreadableError("a function is multiplied by a symbol")
             result = _added(result, {("none", tuple(sorted(symbols + others)), 1.0): a * b})
     return result
 
@@ -146,10 +147,10 @@ def _quotient(left: _Sum, right: _Sum) -> _Sum:
     # c / (1 + exp(2 u)) = c / 2 - c / 2 tanh(u)
     numerator, rest = _number(left), dict(right)
     if numerator is None or rest.pop(_ONE, 0.0) != 1.0 or len(rest) != 1:
-        raise _Unreadable("division by a symbol")
+        raise _UnreadableError("division by a symbol")
     ((function, symbols, factor), coefficient), *_ = rest.items()
     if function != "exp" or coefficient != 1.0:
-        raise _Unreadable("division by a symbol")
+        raise _UnreadableError("division by a symbol")
     half = numerator / 2
     return _added({_ONE: half}, _scaled(_odd("tanh", symbols, factor / 2), -half))
 
@@ -160,7 +161,7 @@ def _power(left: _Sum, right: _Sum) -> _Sum:
     if exponent is not None and base is not None:
         return {_ONE: float(base**exponent)}
     if exponent is None or not exponent.is_integer() or not 0 <= exponent <= _MAX_POWER:
-        raise _Unreadable(f"the exponent is no integer from 0 to {_MAX_POWER}")
+        raise _UnreadableError(f"the exponent is no integer from 0 to {_MAX_POWER}")
     result: _Sum = {_ONE: 1.0}
     for _ in range(int(exponent)):
         result = _product(result, left)
@@ -172,17 +173,17 @@ def _call(function: str, argument: _Sum) -> _Sum:
     if number is not None and function in _NUMERIC:
         return {_ONE: float(_NUMERIC[function](number))}
     if function not in ("atan", "exp") or len(argument) != 1:
-        raise _Unreadable(f"{function} of this argument is not supported")
+        raise _UnreadableError(f"{function} of this argument is not supported")
     ((inner, symbols, _), factor), *_ = argument.items()
     if inner != "none":
-        raise _Unreadable("a function of a function")
+        raise _UnreadableError("a function of a function")
     return {("exp", symbols, factor): 1.0} if function == "exp" else _odd("arctan", symbols, factor)
 
 
 def _odd(squash: str, symbols: tuple[int, ...], factor: float) -> _Sum:
     # A term has no coefficient inside its squash, only its sign can be moved out.
     if abs(factor) != 1.0:
-        raise _Unreadable(f"{squash} has the coefficient {factor:g} inside")
+        raise _UnreadableError(f"{squash} has the coefficient {factor:g} inside")
     return {(squash, symbols, 1.0): factor}
 
 
@@ -192,11 +193,11 @@ def _angle(value: _Sum, symbols: list[Symbol]) -> Angle:
         if not used:
             continue
         if function not in SQUASHES:
-            raise _Unreadable(f"{function} is not supported")
+            raise _UnreadableError(f"{function} is not supported")
         parameters = [symbols[k].index for k in used if not symbols[k].is_feature]
         features = tuple(sorted(symbols[k].index for k in used if symbols[k].is_feature))
         if len(parameters) > 1:
-            raise _Unreadable("a product of two parameters")
+            raise _UnreadableError("a product of two parameters")
         parameter = parameters[0] if parameters else None
         terms.append(Term(coefficient, parameter, features, function))  # type: ignore[arg-type]
     terms.sort(key=lambda term: (term.parameter is None, term.parameter or 0, term.features, term.squash))
@@ -217,4 +218,4 @@ def _check(expression: Any, angle: Angle, symbols: Mapping[Parameter, Symbol]) -
         size += abs(term.coefficient * squashed)
     bound = expression.bind(point)
     if abs(float(bound) - total) > _TOLERANCE * (1.0 + size):
-        raise _Unreadable("its text does not say what it computes")
+        raise _UnreadableError("its text does not say what it computes")

@@ -1,4 +1,7 @@
-"""To and from PennyLane. Wire ``q`` is qubit ``q``; PennyLane's state vectors count wire 0 as the most significant bit."""
+"""To and from PennyLane.
+
+Wire ``q`` is qubit ``q``; in PennyLane's state vectors wire 0 is the most significant bit.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +41,9 @@ _MAX_NESTING = 64
 def to_pennylane(circuit: Circuit) -> Callable[..., None]:
     """Return a PennyLane quantum function ``f(parameters=(), features=())`` that applies the circuit.
 
-    Use it inside a ``QNode`` and measure after it. It differentiates through whatever array library its arguments come
-    from; rows of arguments, ``(N, n_parameters)`` or ``(N, n_features)``, become a PennyLane broadcast.
+    Use it inside a ``QNode`` and measure after it. It differentiates through whatever array library its
+    arguments come from; rows of arguments, ``(N, n_parameters)`` or ``(N, n_features)``, become a PennyLane
+    broadcast.
 
     Args:
         circuit: the circuit; qubit ``q`` becomes wire ``q``.
@@ -72,8 +76,8 @@ def pennylane_operations(
     Args:
         circuit: the circuit.
         angles: one angle a rotation, each a number, ``()`` or ``(N,)``.
-        plain_words: whether words beyond single letters are written as basis changes around one MultiRZ, which every
-            device differentiates without taking it apart, instead of PennyLane's own rotations.
+        plain_words: whether words beyond single letters are written as basis changes around one MultiRZ,
+            which every device differentiates without taking it apart, instead of PennyLane's own rotations.
     """
     import pennylane as qml
 
@@ -118,22 +122,23 @@ def word_to_pennylane(word: str) -> Operator:
 
 
 def from_pennylane(source: Any, *args: Any, wires: Sequence[Any] | None = None, **kwargs: Any) -> Circuit:
-    """Return a PennyLane circuit in our gate set, equal as a state up to a global phase, with its numbers filled in.
+    """Return a PennyLane circuit in our gate set, equal as a state up to a global phase, with its numbers
+    filled in.
 
-    Operators are taken apart by their own decompositions; measurements at the end are dropped. A state prepared at the
-    start becomes the initial state.
+    Operators are taken apart by their own decompositions; measurements at the end are dropped. A state
+    prepared at the start becomes the initial state.
 
     Args:
         source: a ``QuantumScript`` (tape), a ``QNode``, or a quantum function.
         args: positional arguments of the QNode or function.
-        wires: the wire labels in the order of our qubits; None means a QNode's device wires, else 0, 1, ... up to the
-            largest integer label, else the order of first use.
+        wires: the wire labels in the order of our qubits; None means a QNode's device wires, else 0, 1, ...
+            up to the largest integer label, else the order of first use.
         kwargs: keyword arguments of the QNode or function.
 
     Raises:
         TypeError: the source is none of these.
-        ValueError: there are no wires, a wire is not listed, an operator has no decomposition or is a measurement amid
-            the circuit or depends on one, or an argument is a batch.
+        ValueError: there are no wires, a wire is not listed, an operator has no decomposition or is a
+            measurement amid the circuit or depends on one, or an argument is a batch.
 
     Source: own construction.
     """
@@ -149,7 +154,9 @@ def from_pennylane(source: Any, *args: Any, wires: Sequence[Any] | None = None, 
         if wires is None and isinstance(source, qml.QNode) and source.device.wires:
             wires = list(source.device.wires)
     else:
-        raise TypeError(f"source: {type(source).__name__} is no tape, QNode or quantum function; give one of them")
+        raise TypeError(
+            f"source: {type(source).__name__} is no tape, QNode or quantum function; give one of them"
+        )
     order = list(wires) if wires is not None else _wire_order(tape.wires.tolist())
     if not order:
         raise ValueError("source: uses no wires; apply at least one operator")
@@ -224,7 +231,9 @@ def _append(gates: list[Gate], operation: Any, qubits: dict[Any, int], nesting: 
     if name in _IDLE:
         return
     if name in ("MidMeasureMP", "MidMeasure", "PauliMeasure") or name.startswith("Conditional"):
-        raise ValueError(f"operator {name}: measurements amid the circuit are not supported; measure at the end")
+        raise ValueError(
+            f"operator {name}: measurements amid the circuit are not supported; measure at the end"
+        )
     if getattr(operation, "batch_size", None) is not None:
         raise ValueError(f"operator {name}: is a batch of {operation.batch_size}; give one sample")
     targets = tuple(qubits[label] for label in operation.wires)
@@ -241,7 +250,9 @@ def _append(gates: list[Gate], operation: Any, qubits: dict[Any, int], nesting: 
         for part in operation.decomposition():
             _append(gates, part, qubits, nesting + 1)
     else:
-        raise ValueError(f"operator {name}: has no decomposition into our gates; write it with rotations and Cliffords")
+        raise ValueError(
+            f"operator {name}: has no decomposition into our gates; write it with rotations and Cliffords"
+        )
 
 
 def _number(operation: Any) -> float:

@@ -38,10 +38,12 @@ def to_qasm3(
     *,
     flat: bool = False,
 ) -> str:
-    """Return the circuit as an OpenQASM 3 program, unmeasured; arguments and errors are those of ``to_qiskit``.
+    """Return the circuit as an OpenQASM 3 program, unmeasured; arguments and errors are those of
+    ``to_qiskit``.
 
-    What is left open becomes ``input float[64]`` variables ``GROUP_0``, ``GROUP_1``, ... and ``features_0``, ... (with
-    ``flat`` ``angles_0``, ...); those that no gate reads do not occur. An initial state is written out as gates.
+    What is left open becomes ``input float[64]`` variables ``GROUP_0``, ``GROUP_1``, ... and ``features_0``,
+    ... (with ``flat`` ``angles_0``, ...); those that no gate reads do not occur. An initial state is written
+    out as gates.
 
     Source: OpenQASM 3, arXiv:2104.14722.
     """
@@ -62,8 +64,8 @@ def to_qasm3(
 def from_qasm3(text: str, *, features: str = FEATURES) -> Circuit:
     """Return an OpenQASM 3 program in our gate set, equal as a state up to a global phase.
 
-    Input variables become parameters and features by the rules of ``from_qiskit`` for loose parameters: ``NAME_3`` is
-    entry 3 of the group ``NAME``.
+    Input variables become parameters and features by the rules of ``from_qiskit`` for loose parameters:
+    ``NAME_3`` is entry 3 of the group ``NAME``.
 
     Args:
         text: the program.
@@ -93,30 +95,32 @@ def _loads(text: str) -> QuantumCircuit:
             program = openqasm3.parse(text)
         formulas = _extract_formulas(program)
         circuit: QuantumCircuit = convert(program)
-    except (QASM3ParsingError, ConversionError, QiskitError) as error:
-        lines = (str(error) or printed.getvalue() or "syntax error").split("\n")
+    except (QASM3ParsingError, ConversionError, QiskitError, AttributeError) as error:
+        # A text without statements makes the parser stumble over its own None.
+        message = "" if isinstance(error, AttributeError) else str(error)
+        lines = (message or printed.getvalue() or "there is no program").split("\n")
         raise ValueError(f"text: is no OpenQASM 3 that can be read: {lines[0]}; correct it") from None
     return _insert_formulas(circuit, formulas)
 
 
 def _extract_formulas(program: Any) -> dict[str, Any]:
-    """Replace gate arguments that call functions, which Qiskit's reader refuses, by new inputs; return them by name."""
+    """Replace gate arguments with function calls, which Qiskit's reader refuses, by inputs; return them by name."""
     from openqasm3 import ast
     from openqasm3.visitor import QASMTransformer, QASMVisitor
 
     class Finder(QASMVisitor[None]):
         found = False
 
-        def visit_FunctionCall(self, node: ast.FunctionCall) -> None:
+        def visit_FunctionCall(self, node: ast.FunctionCall) -> None:  # noqa: N802
             self.found = True
 
     formulas: dict[str, Any] = {}
 
     class Extractor(QASMTransformer[None]):
-        def visit_QuantumGateDefinition(self, node: ast.QuantumGateDefinition) -> ast.QuantumGateDefinition:
+        def visit_QuantumGateDefinition(self, node: ast.Statement) -> ast.Statement:  # noqa: N802
             return node
 
-        def visit_QuantumGate(self, node: ast.QuantumGate) -> ast.QuantumGate:
+        def visit_QuantumGate(self, node: ast.QuantumGate) -> ast.QuantumGate:  # noqa: N802
             for position, argument in enumerate(node.arguments):
                 finder = Finder()
                 finder.visit(argument)
@@ -129,7 +133,8 @@ def _extract_formulas(program: Any) -> dict[str, Any]:
     Extractor().visit(program)
     first = next((k for k, s in enumerate(program.statements) if not isinstance(s, ast.Include)), 0)
     program.statements[first:first] = [
-        ast.IODeclaration(ast.IOKeyword["input"], ast.FloatType(None), ast.Identifier(name)) for name in formulas
+        ast.IODeclaration(ast.IOKeyword["input"], ast.FloatType(None), ast.Identifier(name))
+        for name in formulas
     ]
     return formulas
 
@@ -161,7 +166,9 @@ def _evaluate(node: Any, symbol: Any) -> Any:
         argument = _evaluate(node.arguments[0], symbol)
         name = _FUNCTIONS[node.name.name]
         if isinstance(argument, int | float):
-            return getattr(math, {"arctan": "atan", "arcsin": "asin", "arccos": "acos"}.get(name, name))(argument)
+            return getattr(math, {"arctan": "atan", "arcsin": "asin", "arccos": "acos"}.get(name, name))(
+                argument
+            )
         return getattr(argument, name)()
     if isinstance(node, ast.BinaryExpression) and node.op.name in ("+", "-", "*", "/", "**"):
         left, right = _evaluate(node.lhs, symbol), _evaluate(node.rhs, symbol)
@@ -173,4 +180,6 @@ def _evaluate(node: Any, symbol: Any) -> Any:
             "**": lambda: left**right,
         }
         return operators[node.op.name]()
-    raise ValueError(f"text: {type(node).__name__} in an angle is not supported; use + - * / ** and functions")
+    raise ValueError(
+        f"text: {type(node).__name__} in an angle is not supported; use + - * / ** and functions"
+    )

@@ -60,15 +60,17 @@ def to_qiskit(
     *,
     flat: bool = False,
 ) -> QuantumCircuit:
-    r"""Return the unmeasured Qiskit circuit, with numbers where values are given and symbols where they are not.
+    r"""Return the unmeasured Qiskit circuit, with numbers where values are given and symbols where they are
+    not.
 
     What is left open becomes one ``ParameterVector`` per parameter group, named like the group, and one named
-    ``features``. The angle formulas are exact: arctan is Qiskit's, and :math:`\tanh u = 1 - 2 / (1 + e^{2u})`. With
-    ``flat`` every angle is one entry of the vector ``angles`` instead, in the order of ``Circuit.angles``; fill it with
-    a row of that. Entries that no gate reads do not occur in the result.
+    ``features``. The angle formulas are exact: arctan is Qiskit's, and :math:`\tanh u = 1 - 2 / (1 +
+    e^{2u})`. With ``flat`` every angle is one entry of the vector ``angles`` instead, in the order of
+    ``Circuit.angles``; fill it with a row of that. Entries that no gate reads do not occur in the result.
 
-    Pauli words that Qiskit has no gate for are written as basis changes around a CX ladder and one RZ. An initial state
-    becomes a ``StatePreparation`` in front, so Aer needs ``transpile`` before it runs such a circuit.
+    Pauli words that Qiskit has no gate for are written as basis changes around a CX ladder and one RZ. An
+    initial state becomes a ``StatePreparation`` in front, so Aer needs ``transpile`` before it runs such a
+    circuit.
 
     Args:
         circuit: the circuit.
@@ -77,8 +79,8 @@ def to_qiskit(
         flat: whether to export one symbol an angle; parameters and features must then be None.
 
     Raises:
-        ValueError: a shape does not fit, a value is not finite, values are given together with ``flat``, or a group is
-            called ``features`` while features are symbolic.
+        ValueError: a shape does not fit, a value is not finite, values are given together with ``flat``, or a
+            group is called ``features`` while features are symbolic.
 
     Source: own construction.
     """
@@ -94,7 +96,7 @@ def build_qiskit(
     flat: bool,
     vector: Vector,
 ) -> QuantumCircuit:
-    """Return the Qiskit circuit with symbols made by ``vector(name, size)``; arguments else as ``to_qiskit``."""
+    """Return the Qiskit circuit with symbols made by ``vector(name, size)``; see ``to_qiskit``."""
     from qiskit import QuantumCircuit
 
     angles = iter(_angles(circuit, parameters, features, flat, vector))
@@ -111,7 +113,8 @@ def build_qiskit(
 
 
 def observable_to_qiskit(observable: Observable) -> SparsePauliOp:
-    """Return the observable as a ``SparsePauliOp``; character ``q`` of our word is character ``n - 1 - q`` of Qiskit's.
+    """Return the observable as a ``SparsePauliOp``; character ``q`` of our word is character ``n - 1 - q`` of
+    Qiskit's.
 
     Args:
         observable: the observable; identities and repeated words carry over.
@@ -137,7 +140,9 @@ def _angles(
     if theta_given and x_given:
         rows = circuit.angles(() if parameters is None else parameters, () if features is None else features)
         if len(rows) != 1:
-            raise ValueError(f"features: {len(rows)} samples, but a bound circuit belongs to one; give one row")
+            raise ValueError(
+                f"features: {len(rows)} samples, but a bound circuit belongs to one; give one row"
+            )
         return [float(value) for value in rows[0]]
     if not x_given and any(name == FEATURES for name, _ in circuit.groups):
         raise ValueError(f"groups: {FEATURES!r} is the name of the exported features; rename the group")

@@ -97,8 +97,10 @@ def unsolved(result: StudyResult, axis: str) -> Figure:
     On interactions the Kaplan-Meier estimate with its band; on seconds and joules the empirical fraction,
     drawn no further than the first unsolved run goes.
     """
-    spent = [o.spent[axis] for agent in result.agents for o in agent.outcomes if o.spent.get(axis, 0.0) > 0]
-    edge = min(spent, default=1.0) / 2  # where the lines begin on a logarithmic axis
+    edge = 0.5 * min(
+        (float(_looks(o, axis)[0][0]) for a in result.agents for o in a.outcomes if len(_looks(o, axis)[0])),
+        default=1.0,
+    )  # where a logarithmic axis begins; a run solved before its first step stands there
     traces: list[Figure] = []
     for index, agent in enumerate(result.agents):
         if not agent.outcomes or any(axis not in o.spent for o in agent.outcomes):
@@ -115,7 +117,10 @@ def unsolved(result: StudyResult, axis: str) -> Figure:
             x, solved = survival.fraction_solved(
                 [o.spent[axis] for o in agent.outcomes], [o.solved for o in agent.outcomes]
             )
-            x, y = np.concatenate([[edge], x[1:]]), np.concatenate([[1.0], 1.0 - solved[1:]])
+            x, y = (
+                np.concatenate([[edge], np.maximum(x[1:], edge)]),
+                np.concatenate([[1.0], 1.0 - solved[1:]]),
+            )
         traces.append(_line(agent_label(agent, solved=True), agent, index, x, y, step=True))
     layout = _layout(_AXIS_TITLES[axis], "fraction of runs not solved", log_x=axis != "interactions")
     layout["yaxis"]["range"] = [-0.03, 1.05]
@@ -246,25 +251,36 @@ def _band(agent: AgentResult, shown: Sequence[Outcome], axis: str) -> tuple[Arra
     if axis == "interactions":
         return agent.grid, *bootstrap_band(agent.curves)
     # failed runs end early; they stay at the floor instead of ending everyone's line
-    whole = [o for o in shown if o.status == "finished"] or shown
-    start = max(1e-12, *(float(o.costs.at[axis][0]) for o in shown))
-    end = min(float(o.costs.at[axis][-1]) for o in whole)
+    looks = [_looks(o, axis) for o in shown]
+    if not all(len(x) for x, _ in looks):
+        return np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0)
+    whole = [x for (x, _), o in zip(looks, shown, strict=True) if o.status == "finished"] or [
+        x for x, _ in looks
+    ]
+    start, end = max(float(x[0]) for x, _ in looks), min(float(x[-1]) for x in whole)
     if end <= start:
         return np.zeros(0), np.zeros(0), np.zeros(0), np.zeros(0)
-    x = np.geomspace(start, end, 48)
+    grid = np.geomspace(start, end, 48)
     rights = [None if o.status == "finished" else o.final_return for o in shown]
-    curves = np.stack(
-        [np.interp(x, o.costs.at[axis], o.returns, right=r) for o, r in zip(shown, rights, strict=True)]
-    )
-    return x, *bootstrap_band(curves)
+    curves = np.stack([np.interp(grid, x, y, right=r) for (x, y), r in zip(looks, rights, strict=True)])
+    return grid, *bootstrap_band(curves)
+
+
+def _looks(outcome: Outcome, axis: str) -> tuple[Array, Array]:
+    """Cost and return at each evaluation; on a logarithmic axis without those that cost no step yet."""
+    if axis not in outcome.costs.at:
+        return np.zeros(0), np.zeros(0)
+    shown = (outcome.costs.interactions > 0) & (outcome.costs.at[axis] > 0) | (axis == "interactions")
+    return outcome.costs.at[axis][shown], outcome.returns[shown]
 
 
 def _seed_lines(agent: AgentResult, shown: Sequence[Outcome], axis: str, index: int) -> Figure:
     x: list[float | None] = []
     y: list[float | None] = []
     for outcome in shown:
-        x += [*map(float, outcome.costs.at[axis]), None]
-        y += [*map(float, outcome.returns), None]
+        costs, returns = _looks(outcome, axis)
+        x += [*map(float, costs), None]
+        y += [*map(float, returns), None]
     return {
         "type": "scatter",
         "x": x,

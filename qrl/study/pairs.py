@@ -222,7 +222,7 @@ def sentence(pair: Pair, *, with_numbers: bool = True) -> str:
         members = [_member(a, with_numbers) for a in axes if a.verdict == verdict]
         if members:
             parts.append(f"{verdict} in {_join(members)}")
-    tail = "; a development figure" if pair.n < MINIMUM_FOR_RESULT else ""
+    tail = "; a development figure" if with_numbers and pair.n < MINIMUM_FOR_RESULT else ""
     return f"Against {who}, {pair.hybrid} is {'; '.join(parts)} ({seeds}{tail})."
 
 

@@ -10,11 +10,20 @@ import os
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+# What a run would otherwise import at its first step, two seconds each time: torch's optimisers pull in the compiler
+# front end, the environments SciPy's solvers.
+import safetensors.numpy
+import scipy.optimize
+import scipy.special
 import stable_baselines3
 import torch
+import torch._dynamo
 
+import circuits.backends.torch
+import environments.awake_steering
+import environments.target_steering
 import qrl.agents.build
 import qrl.layer
 import qrl.study.run
 
-__all__ = ["qrl", "stable_baselines3", "torch"]
+__all__ = ["circuits", "environments", "qrl", "safetensors", "scipy", "stable_baselines3", "torch"]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from qrl.study import figures, sections
+from qrl.study import evidence, figures, sections
 from qrl.study.comparison import StudyResult, compare
 from qrl.study.results import find_studies
 
@@ -59,9 +59,9 @@ def report_page(result: StudyResult) -> str:
             sections.curves(result),
             sections.costs(result),
             sections.circuits(result),
-            sections.failures(result),
-            sections.energy(result),
-            sections.provenance(result),
+            evidence.failures(result),
+            evidence.energy(result),
+            evidence.provenance(result),
         )
     )
     scripts = (

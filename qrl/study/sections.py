@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import html
-import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from qrl.study import figures
 from qrl.study.comparison import StudyResult
-from qrl.study.costs import energy_shares, unavailable_energy
 from qrl.study.drawings import draw_circuits
+from qrl.study.markup import BAD, GOOD, plot, table
 from qrl.study.pairs import MINIMUM_FOR_VERDICT, AxisResult, Pair, judged_axes, sentence, short
 from qrl.study.statistics import MINIMUM_FOR_RESULT
-from qrl.study.table import Cell, Grid, agent_grid, failure_lines, pair_grid
-
-_GOOD, _BAD = ("faster", "higher"), ("slower", "lower")
+from qrl.study.table import agent_grid, pair_grid
 
 
 def heading(result: StudyResult) -> str:
@@ -55,10 +51,10 @@ def tables(result: StudyResult) -> str:
     """The table of agents, and one table for each hybrid against a classical agent."""
     grids = [pair_grid(result, pair) for pair in result.pairs]
     note = f'<p class="note">{html.escape(grids[0].note)}</p>' if grids else ""
-    pairs = "".join(f'<div class="card">{_table(grid, "pairs")}</div>' for grid in grids)
+    pairs = "".join(f'<div class="card">{table(grid, "pairs")}</div>' for grid in grids)
     agents = agent_grid(result)
     return (
-        f'<h2>The agents</h2><div class="card">{_table(agents, "agents", caption=False)}</div>'
+        f'<h2>The agents</h2><div class="card">{table(agents, "agents", caption=False)}</div>'
         f'<p class="note">{html.escape(agents.note)}</p>'
         + (f"<h2>Hybrid against classical</h2>{_forest(result)}{pairs}{note}" if grids else "")
     )
@@ -108,8 +104,8 @@ def costs(result: StudyResult) -> str:
         "and input and output "
         "are shown here and nowhere else in the costs.</p>"
         f'<ul class="legend">{legend}</ul>'
-        f'<div class="figures-grid">{_plot("phases", "Seconds a run by phase", height)}'
-        f"{_plot('phase-shares', 'Share of each phase', height)}</div>"
+        f'<div class="figures-grid">{plot("phases", "Seconds a run by phase", height)}'
+        f"{plot('phase-shares', 'Share of each phase', height)}</div>"
     )
 
 
@@ -127,120 +123,6 @@ def circuits(result: StudyResult) -> str:
     return f"<h2>Circuits</h2>{cards}"
 
 
-def failures(result: StudyResult) -> str:
-    """Runs that failed, are missing, or never reached the threshold."""
-    lines = failure_lines(result)
-    if result.threshold is not None:
-        lines += [
-            f"{agent.name}: {agent.n - agent.n_solved} of {agent.n} runs did not reach the threshold; their "
-            "whole cost is counted"
-            for agent in result.agents
-            if agent.n_solved < agent.n
-        ]
-    rejected = _rejected(result)
-    if rejected:
-        lines.append(
-            f"{rejected} crossings of the threshold were not confirmed on fresh episodes and do not count"
-        )
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    body = f"<ul>{items}</ul>" if items else "<p>No run failed, and every run reached the threshold.</p>"
-    return f'<h2>Failures</h2><div class="card">{body}</div>'
-
-
-def energy(result: StudyResult) -> str:
-    """What is measured, what is modelled and what is assumed, with uncertainty; and what is unavailable."""
-    rows = [
-        (
-            Cell(share.kind),
-            (
-                Cell(share.source),
-                Cell(share.domain),
-                Cell(share.boundary),
-                Cell(short(share.joules)),
-                Cell(_uncertainty(share)),
-            ),
-        )
-        for share in energy_shares(result.runs)
-    ]
-    columns = ("source", "domain", "boundary", "joules", "uncertainty")
-    grid = Grid("Energy of training, all runs", tuple(Cell(name) for name in columns), tuple(rows), "")
-    gaps = "".join(
-        f"<li>{html.escape(domain)}: not measured, {html.escape(reason)}</li>"
-        for domain, reason in unavailable_energy(result.runs)
-    )
-    table = (
-        _table(grid, "energy") if rows else "<p>No energy was recorded: unavailable, which is not zero.</p>"
-    )
-    return (
-        "<h2>What is measured and what is not</h2>"
-        f'<div class="card">{table}{f"<ul>{gaps}</ul>" if gaps else ""}</div>'
-        "<p>Seconds and CPU seconds are measured by the process clock; circuits executed are counted "
-        "exactly; what hardware would have "
-        "run is computed from the gradient rule (parameter shift) and the number of commuting groups. The "
-        "uncertainty of "
-        "joules is that of their source: it is the same for every agent on this machine, so it moves all "
-        "joules together "
-        "and drops out of a ratio between agents priced by the same source. Intervals over seeds do not "
-        "contain it.</p>"
-    )
-
-
-def provenance(result: StudyResult) -> str:
-    """Versions, machine, seeds, hashes, command and recipe."""
-    manifests = [run.manifest for run in result.runs]
-    versions = sorted(
-        {f"{k} {v}" for m in manifests for k, v in (m.get("versions") or {}).items() if v is not None},
-        key=str.lower,
-    )
-    facts: list[tuple[str, Iterable[str]]] = [
-        (
-            "Command",
-            [
-                f"qrl run {result.runs[0].directory.relative_to(result.directory.parent)}/recipe.toml "
-                f"--seeds {_ranges({run.seed for run in result.runs})}"
-            ],
-        ),
-        ("Versions", [", ".join(versions)]),
-        *(
-            (title, _distinct(manifests, title.lower()))
-            for title in ("Commit", "CPU", "Threads", "Resume", "Started")
-        ),
-        ("Seeds", [f"{agent.name}: {_ranges(o.seed for o in agent.outcomes)}" for agent in result.agents]),
-        ("Circuit digest", _distinct(manifests, "circuit_digest")),
-    ]
-    commands = _distinct(manifests, "command")
-    if commands:
-        facts[0] = ("Command", commands)
-    known = {
-        "agent",
-        "circuit_digest",
-        "command",
-        "commit",
-        "cpu",
-        "resume",
-        "seeds",
-        "started",
-        "threads",
-        "versions",
-    }
-    others = sorted({key for manifest in manifests for key in manifest} - known)
-    facts += [(key.replace("_", " ").capitalize(), _distinct(manifests, key)) for key in others]
-    listed = "".join(
-        f"<dt>{html.escape(name)}</dt><dd>{'<br>'.join(html.escape(v) for v in values)}</dd>"
-        for name, values in facts
-        if list(values)
-    )
-    recipe = (result.runs[0].directory / "recipe.toml").read_text("utf-8")
-    return (
-        f'<h2>Provenance</h2><div class="card"><dl>{listed}</dl></div>'
-        '<details class="card"><summary>Resolved recipe</summary><pre '
-        f'class="recipe">{html.escape(recipe)}</pre></details>'
-        f'<details class="card"><summary>Hashes of every run</summary>{_hashes(result)}</details>'
-        "<footer>Made from the run directories beside this page; nothing in it is loaded from "
-        "elsewhere.</footer>"
-    )
-
-
 def curve_axes(result: StudyResult) -> list[str]:
     """Axes on which curves can be drawn: interactions, and seconds and joules where the ledger has them."""
     found = {axis for agent in result.agents for outcome in agent.outcomes for axis in outcome.costs.at}
@@ -256,7 +138,7 @@ def has_ratios(result: StudyResult) -> bool:
 
 def _tile(axis: AxisResult) -> str:
     c = axis.comparison
-    mood = "good" if axis.verdict in _GOOD else "bad" if axis.verdict in _BAD else ""
+    mood = "good" if axis.verdict in GOOD else "bad" if axis.verdict in BAD else ""
     what = "ratio" if axis.form == "ratio" else "difference"
     numbers = "" if c.value is None else f"{what} {short(c.value)}"
     if c.low is not None and c.high is not None and c.value is not None:
@@ -298,7 +180,7 @@ def _forest(result: StudyResult) -> str:
         else "Cost of the budget, hybrid over classical"
     )
     counts = "; ".join(f"{pair.hybrid} / {pair.opponent}: {pair.n} seeds each" for pair in result.pairs)
-    return _plot("ratios", title, 90 + 52 * rows, note=f"Bars: 95 % intervals, paired by seed. {counts}.")
+    return plot("ratios", title, 90 + 52 * rows, note=f"Bars: 95 % intervals, paired by seed. {counts}.")
 
 
 def _agent_legend(result: StudyResult, solved: bool) -> str:
@@ -316,74 +198,10 @@ def _agent_legend(result: StudyResult, solved: bool) -> str:
 
 def _figures_grid(prefix: str, axes: Sequence[str], height: int) -> str:
     cards = [
-        _plot(f"{prefix}-{axis}", f"Against {axis}", height, wide=(axis == "interactions" or len(axes) == 2))
+        plot(f"{prefix}-{axis}", f"Against {axis}", height, wide=(axis == "interactions" or len(axes) == 2))
         for axis in axes
     ]
     return f'<div class="figures-grid">{"".join(cards)}</div>'
-
-
-def _plot(name: str, title: str, height: int, *, wide: bool = False, note: str = "") -> str:
-    below = f'<p class="note">{html.escape(note)}</p>' if note else ""
-    return (
-        f'<figure class="card{" wide" if wide else ""}" style="margin-inline:0"><h3>{html.escape(title)}</h3>'
-        f'<div class="plot" id="{name}" style="height:{height}px" role="img" '
-        f'aria-label="{html.escape(title)}"></div>{below}</figure>'
-    )
-
-
-def _table(grid: Grid, kind: str, caption: bool = True) -> str:
-    head = "".join(f"<th scope=col>{_cell(column)}</th>" for column in grid.columns)
-    rows = "".join(
-        f"<tr><th scope=row>{_cell(label)}</th>{''.join(_data_cell(cell) for cell in cells)}</tr>"
-        for label, cells in grid.rows
-    )
-    title = f"<h3>{html.escape(grid.title)}</h3>" if caption else ""
-    return (
-        f'{title}<div class="scroll" tabindex="0"><table '
-        f'class="{kind}"><thead><tr><td></td>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
-
-
-def _data_cell(cell: Cell) -> str:
-    name = "good-word" if cell.main in _GOOD else "bad-word" if cell.main in _BAD else ""
-    main = f'<span class="{name}">{html.escape(cell.main)}</span>' if name else html.escape(cell.main)
-    return f"<td>{main}{_sub(cell)}</td>"
-
-
-def _cell(cell: Cell) -> str:
-    return f"{html.escape(cell.main)}{_sub(cell)}"
-
-
-def _sub(cell: Cell) -> str:
-    return f'<span class="sub">{html.escape(cell.sub)}</span>' if cell.sub else ""
-
-
-def _hashes(result: StudyResult) -> str:
-    rows = []
-    for run in result.runs:
-        done = run.done or {}
-        resumed = done.get("resumed_from")
-        cells = (
-            Cell(run.status),
-            Cell(str(done.get("parameters_sha256") or "none")[:16]),
-            Cell(str(done.get("metrics_sha256") or "none")[:16]),
-            Cell("no" if resumed is None else f"from {resumed:,}"),
-        )
-        rows.append((Cell(f"{run.agent}, seed {run.seed}"), cells))
-    columns = ("status", "parameters, SHA-256", "metrics, SHA-256", "resumed")
-    return _table(Grid("", tuple(Cell(name) for name in columns), tuple(rows), ""), "hashes", caption=False)
-
-
-def _uncertainty(share: Any) -> str:
-    return (
-        f"± {100 * share.u_joules / share.joules:.0f} %" if share.joules > 0 else f"± {short(share.u_joules)}"
-    )
-
-
-def _rejected(result: StudyResult) -> int:
-    looks = (e.get("confirmation") for run in result.runs for e in run.evaluations)
-    return sum(isinstance(look, Mapping) and look.get("passed") is False for look in looks)
 
 
 def _seed_counts(result: StudyResult) -> str:
@@ -394,27 +212,3 @@ def _seed_counts(result: StudyResult) -> str:
 
 def _stage(n: int) -> str:
     return f"too few seeds: {n}" if n < MINIMUM_FOR_VERDICT else f"development, {n} seeds"
-
-
-def _distinct(manifests: Sequence[Mapping[str, Any]], key: str) -> list[str]:
-    """Distinct values of a manifest entry; of many, the first and the last in order."""
-    values = dict.fromkeys(
-        _text(manifest[key]) for manifest in manifests if manifest.get(key) not in (None, "", {}, [])
-    )
-    found = sorted(values) if len(values) > 4 else list(values)
-    return [f"{found[0]} … {found[-1]} ({len(found)} values)"] if len(found) > 4 else found
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-
-
-def _ranges(seeds: Iterable[int]) -> str:
-    """Seeds as half-open ranges, as the command line writes them."""
-    runs: list[list[int]] = []
-    for seed in sorted(seeds):
-        if runs and runs[-1][1] == seed:
-            runs[-1][1] = seed + 1
-        else:
-            runs.append([seed, seed + 1])
-    return ", ".join(f"{a}:{b}" for a, b in runs) or "none"

@@ -212,10 +212,8 @@ def _rich(grid: Grid) -> Table:
     )
     table.add_column("", no_wrap=True)
     for index, column in enumerate(grid.columns):
-        cells = [column, *(row[index] for _, row in grid.rows)]
-        widths = [len(cell.main) for cell in cells] + [
-            len(word) for cell in cells for word in cell.sub.split()
-        ]
+        whole = [column, *(row[index] for _, row in grid.rows)]
+        widths = [len(cell.main) for cell in whole] + [len(w) for cell in whole for w in cell.sub.split()]
         # no word and no value is ever cut short; an interval may take two lines
         table.add_column(text(column, "bold"), justify="right", min_width=min(max(widths), 20))
     for label, cells in grid.rows:

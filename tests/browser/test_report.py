@@ -14,17 +14,46 @@ from qrl.study.report import write_report
 pytestmark = pytest.mark.browser
 
 DRAWN = """
-return [...document.querySelectorAll('.plot')].map((plot) => ({
-  id: plot.id,
-  traces: plot.querySelectorAll('.scatterlayer .trace path, .scatterlayer .point, .barlayer .point
-  path').length, width: plot.getBoundingClientRect().width, inside:
-  plot.querySelector('.main-svg').getBoundingClientRect().width, clipped:
-  [...plot.querySelectorAll('.xtitle, .ytitle')].filter((title) => {
-    const box = title.getBoundingClientRect(), frame = plot.getBoundingClientRect();
-    return box.left < frame.left - 1 || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom
-    > frame.bottom + 1;
-  }).length,
-}));
+const marks = '.scatterlayer .trace path, .scatterlayer .point, .barlayer .point path';
+return [...document.querySelectorAll('.plot')].map((plot) => {
+  const frame = plot.getBoundingClientRect();
+  const clipped = [...plot.querySelectorAll('.xtitle, .ytitle')].filter((title) => {
+    const box = title.getBoundingClientRect();
+    const across = box.left < frame.left - 1 || box.right > frame.right + 1;
+    return across || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+  });
+  return {
+    id: plot.id,
+    traces: plot.querySelectorAll(marks).length,
+    width: frame.width,
+    inside: plot.querySelector('.main-svg').getBoundingClientRect().width,
+    clipped: clipped.length,
+  };
+});
+"""
+
+FAINT = r"""
+const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+const luminance = (css) => {
+  const [r, g, b] = css.match(/[\d.]+/g).slice(0, 3).map((c) => linear(c / 255));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const ground = (e) => {
+  const colour = getComputedStyle(e).backgroundColor;
+  return colour === 'rgba(0, 0, 0, 0)' && e.parentElement ? ground(e.parentElement) : colour;
+};
+const kinds = 'h1, h2, p, td, th, .axis, .word, .figures, .sub, .note, dt, dd, .legend li';
+return [...document.querySelectorAll(kinds)].map((e) => {
+  const a = luminance(getComputedStyle(e).color), b = luminance(ground(e));
+  return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.className + ' ' + e.textContent.slice(0, 30)];
+}).filter(([contrast]) => contrast < 4.5);
+"""
+
+TINY = """
+return [...document.querySelectorAll('body *')].filter((e) =>
+  e.children.length === 0 && e.textContent.trim() && e.offsetParent !== null &&
+  parseFloat(getComputedStyle(e).fontSize) < 10
+).length;
 """
 
 
@@ -58,8 +87,11 @@ def quiet(browser: Any) -> Iterator[None]:
     assert leaving == []
 
 
-@pytest.mark.parametrize("name", ["full", "open", "small"])
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (375, False), (375, True)])
+@pytest.mark.parametrize(
+    ("name", "width", "dark"),
+    [(name, width, False) for name in ("full", "open", "small") for width in (1280, 375)]
+    + [("full", 375, True)],
+)
 def test_figures_are_drawn_and_nothing_overflows(
     browser: Any, pages: dict[str, Path], name: str, width: int, dark: bool
 ) -> None:
@@ -82,29 +114,13 @@ def test_wide_tables_scroll_in_their_own_box(browser: Any, pages: dict[str, Path
     labels = "const box = document.querySelector('.agents').parentElement; box.scrollLeft = 200; "
     labels += "return document.querySelector('.agents tbody th').getBoundingClientRect().left"
     assert 0 <= browser.script(labels) < 60  # the row's label stays in sight
-    small = "return [...document.querySelectorAll('body *')].filter((e) => e.children.length === 0 && "
-    small += "e.textContent.trim() && "
-    small += "parseFloat(getComputedStyle(e).fontSize) < 10 && e.offsetParent !== null).length"
-    assert browser.script(small) == 0
+    assert browser.script(TINY) == 0
 
 
 def test_text_contrast_suffices_in_both_themes(browser: Any, pages: dict[str, Path]) -> None:
-    source = """
-    const luminance = (css) => {
-      const [r, g, b] = css.match(/[\\d.]+/g).slice(0, 3).map((c) => c / 255).map((c) => (c <= 0.04045 ? c /
-      12.92 : ((c + 0.055) / 1.055) ** 2.4)); return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-    };
-    const ground = (e) => { const c = getComputedStyle(e).backgroundColor; return c === 'rgba(0, 0, 0, 0)'
-    && e.parentElement ? ground(e.parentElement) : c; }; return [...document.querySelectorAll('h1, h2, p,
-    td, th, .word, .figures, .sub, .note, dt, dd, .legend li')].map((e) => {
-      const a = luminance(getComputedStyle(e).color), b = luminance(ground(e));
-      return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), e.className + ' ' + e.textContent.slice(0,
-      30)];
-    }).filter(([contrast]) => contrast < 4.5);
-    """
     for dark in (False, True):
         browser.open(pages["full"], 1280, 800, dark=dark)
-        assert browser.script(source) == []
+        assert browser.script(FAINT) == []
 
 
 def test_the_verdict_is_read_first(browser: Any, pages: dict[str, Path]) -> None:

@@ -29,7 +29,7 @@ def test_published_parameter_counts(spec, count):
 
 def test_weights_start_in_the_given_interval():
     network = build_network(R1, 4, 2)
-    weights = network.body.weights
+    weights = network.body.weights.detach()
     assert 0.0 <= float(weights.min()) <= float(weights.max()) <= 3.1416
     assert torch.all(network.body.scales == 1.0)
 

@@ -62,6 +62,7 @@ def write_study(
     budget: int = 5_000,
     evaluations: int = 10,
     threshold: float | None = -100.0,
+    from_start: bool = False,
 ) -> Path:
     """Write `root/name/<agent>/seed=<n>/` for every agent and seed and return the study folder."""
     chosen = standard_agents() if agents is None else agents
@@ -71,7 +72,7 @@ def write_study(
             directory = root / name / agent.name / f"seed={seed}"
             directory.mkdir(parents=True)
             (directory / "recipe.toml").write_text(recipe, encoding="utf-8")
-            _write_run(directory, name, agent, seed, budget, evaluations, threshold)
+            _write_run(directory, name, agent, seed, budget, evaluations, threshold, from_start)
     return root / name
 
 
@@ -88,11 +89,12 @@ def _write_run(
     budget: int,
     evaluations: int,
     threshold: float | None,
+    from_start: bool,
 ) -> None:
     rng = np.random.default_rng([seed, *agent.name.encode()])
     point = agent.learning_point * math.exp(agent.spread * rng.standard_normal())
     dear = math.exp(0.08 * rng.standard_normal())
-    looks = [math.ceil(budget * k / evaluations) for k in range(1, evaluations + 1)]
+    looks = [0] * from_start + [math.ceil(budget * k / evaluations) for k in range(1, evaluations + 1)]
     if seed in agent.failing_seeds or seed in agent.unfinished_seeds:
         looks = looks[: evaluations // 3]
     evaluation_records, ledger, episodes = [], [_header()], []
@@ -167,7 +169,10 @@ def _write_run(
 
 
 def _level(agent: Agent, point: float, interactions: int) -> float:
-    progress = 0.0 if math.isinf(point) else 1.0 / (1.0 + math.exp(-(interactions - point) / (0.16 * point)))
+    if point == 0 or math.isinf(point):  # able from the start, or never
+        progress = float(point == 0)
+    else:
+        progress = 1.0 / (1.0 + math.exp(-(interactions - point) / (0.16 * point)))
     return RANDOM_RETURN + (agent.ceiling - RANDOM_RETURN) * progress
 
 

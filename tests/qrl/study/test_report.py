@@ -348,6 +348,21 @@ def test_a_curve_on_a_cost_axis_ends_with_the_cheapest_finished_run(result: Stud
     assert np.all(np.diff(line["x"]) > 0)
 
 
+def test_an_evaluation_before_the_first_step_has_no_place_on_a_logarithmic_axis(
+    tmp_path: Path, simulated: SimpleNamespace
+) -> None:
+    agents = simulated.standard_agents()[:2]
+    agents[0].learning_point = 0.0  # able from the start: solved before the first step
+    result = compare(simulated.write_study(tmp_path, agents=agents, from_start=True))
+    assert result.agent("hybrid").to_threshold["interactions"].value == 0
+    for axis in ("seconds", "joules"):
+        for figure in (figures.learning_curves(result, axis), figures.unsolved(result, axis)):
+            costs = [x for trace in figure["data"] for x in trace["x"] if x is not None]
+            assert min(costs) > 0.1 * min(o.costs.at[axis][1] for a in result.agents for o in a.outcomes)
+    assert result.pairs[0].axis("interactions").verdict == "faster"
+    report_page(result)
+
+
 def test_time_by_phase_is_the_ledgers(result: StudyResult) -> None:
     bars = figures.time_by_phase(result, share=False)["data"]
     hybrid = sum(bar["x"][-1] for bar in bars)  # the first agent stands at the top, which is the last bar

@@ -64,14 +64,14 @@ def test_a_crossing_is_confirmed_on_fresh_episodes_once(tmp_path, tiny):
 def test_the_ledger_closes_and_counts_what_happened(tmp_path, tiny):
     result = read_run(run(tiny, "mlp", 0, tmp_path / "seed=0"))
     records = result.ledger
-    assert sum(r["interactions"] for r in records if r["phase"] in TRAINING_PHASES) == 200
-    assert sum(r["updates"] for r in records) == 100
-    assert sum(r["episodes"] for r in records if r["phase"] in TRAINING_PHASES) == len(result.episodes)
-    assert {"environment", "act", "learn", "evaluate", "io"} <= {r["phase"] for r in records}
+    assert sum(r.interactions for r in records if r.phase in TRAINING_PHASES) == 200
+    assert sum(r.updates for r in records) == 100
+    assert sum(r.episodes for r in records if r.phase in TRAINING_PHASES) == len(result.episodes)
+    assert {"environment", "act", "learn", "evaluate", "io"} <= {r.phase for r in records}
     totals = result.done["totals"]
-    assert sum(r["wall_s"] for r in records) == pytest.approx(totals["wall_s"], rel=1e-3)
+    assert sum(r.wall_s for r in records) == pytest.approx(totals["wall_s"], rel=1e-3)
     assert totals["wall_s"] == pytest.approx(totals["elapsed_s"]["wall"], abs=1e-9)
-    assert all(e["kind"] in ("measured", "modelled", "assumed") and e["source"] for r in records for e in r["energy"])
+    assert all(e.kind in ("measured", "modelled", "assumed") and e.source for r in records for e in r.energy)
 
 
 def test_a_finished_run_is_left_alone(tmp_path, tiny):
@@ -127,7 +127,7 @@ def test_divergence_is_called_by_its_name(tmp_path, tiny):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_leaves_a_checkpoint_and_the_same_command_continues(tmp_path, tiny, signum):
-    tiny["budget"] = {"interactions": 4000, "evaluations": 2, "evaluation_episodes": 2}
+    tiny["budget"] = {"interactions": 1500, "evaluations": 2, "evaluation_episodes": 2}
     straight = done(run(tiny, "mlp", 0, tmp_path / "straight/seed=0"))
     folder = tmp_path / "seed=0"
 
@@ -144,10 +144,10 @@ def test_a_signal_leaves_a_checkpoint_and_the_same_command_continues(tmp_path, t
     sender.join()
     assert not (folder / "DONE.json").exists()
     result = done(run(tiny, "mlp", 0, folder))
-    assert 0 < result["resumed_from"] < 4000
+    assert 0 < result["resumed_from"] < 1500
     assert result["parameters_sha256"] == straight["parameters_sha256"]
     assert result["metrics_sha256"] == straight["metrics_sha256"]
-    assert result["totals"]["interactions"] == 4000
+    assert result["totals"]["interactions"] == 1500
 
 
 def test_lines_end_a_torn_line_and_write_nan_as_null(tmp_path):
