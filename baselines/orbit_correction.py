@@ -26,14 +26,15 @@ class OrbitCorrector:
     singular value, 1; `action_scale` kick change of action 1, radian; `observation_scale` metres of position
     that observation 1 stands for (1.0 where observations are in metres); `limit` how actions that exceed the
     box are brought back: "clip" each on its own, which keeps the others' full correction, or "scale" all by
-    one factor, which keeps the direction; `discrete` for environments whose actions are the signs of one
-    corrector: action 0 is +action_scale and 1 is -action_scale.
+    one factor, which keeps the direction; `increments` for environments that offer a few kick changes of one
+    corrector: the change of each action in radian, such as (-15e-6, 15e-6); the action is then the index of
+    the change closest to dk.
 
     Raises `ValueError` or `TypeError` naming the argument.
 
-    Source: singular value decomposition of the response matrix as introduced for closed orbits by Y. Chung,
+    Source: singular value decomposition of the response matrix as used for closed orbits by Y. Chung,
     G. Decker and K. Evans, Proc. 1993 Particle Accelerator Conference, "Closed orbit correction using
-    singular value decomposition of the response matrix"; limits and discrete form own construction.
+    singular value decomposition of the response matrix"; limits and increments own construction.
 
     Example:
         >>> corrector = OrbitCorrector([[2.0]], action_scale=1.0)
@@ -51,22 +52,17 @@ class OrbitCorrector:
         action_scale: float = 3e-4,
         observation_scale: float = 1.0,
         limit: str = "clip",
-        discrete: bool = False,
+        increments: ArrayLike | None = None,
     ) -> None:
         self.response = _matrix(response)
         if limit not in ("clip", "scale"):
             raise ValueError(f"limit: {limit!r} is unknown; use 'clip' or 'scale'")
-        if discrete and self.response.shape != (1, 1):
-            raise ValueError(
-                f"discrete: a response of shape {self.response.shape} has no sign action; "
-                "use one corrector and one monitor"
-            )
         self.gain = _in_range("gain", gain, 0.0, 1.0)
         self.cutoff = _in_range("cutoff", cutoff, 0.0, 1.0, low_open=False)
         self.action_scale = _in_range("action_scale", action_scale, 0.0, np.inf)
         self.observation_scale = _in_range("observation_scale", observation_scale, 0.0, np.inf)
         self.limit = limit
-        self.discrete = bool(discrete)
+        self.increments = None if increments is None else _increments(increments, self.response.shape)
         u, s, vt = np.linalg.svd(self.response, full_matrices=False)
         if s[0] == 0.0:
             raise ValueError("response: the matrix is 0, no corrector moves the beam; measure it again")
@@ -86,8 +82,8 @@ class OrbitCorrector:
         """The action for an orbit.
 
         `observation` (n_bpms,) or (batch, n_bpms), in units of `observation_scale` metres. Returns actions
-        (n_correctors,) or (batch, n_correctors) in [-1, 1]; discrete: an integer, or integers (batch,). A
-        reading of NaN (a monitor that is missing) counts as 0. Raises `ValueError` for another number of
+        (n_correctors,) or (batch, n_correctors) in [-1, 1]; with increments an integer, or integers (batch,).
+        A reading of NaN (a monitor that is missing) counts as 0. Raises `ValueError` for another number of
         monitors.
         """
         x = np.asarray(observation, dtype=np.float64)
@@ -97,9 +93,9 @@ class OrbitCorrector:
                 "use (n_bpms,) or (batch, n_bpms)"
             )
         wanted = np.nan_to_num(x, nan=0.0) @ self._matrix.T
-        if self.discrete:
-            signs = (wanted[..., 0] < 0.0).astype(np.int64)
-            return signs if x.ndim == 2 else int(signs)
+        if self.increments is not None:
+            distance = np.abs(wanted * self.action_scale - self.increments)
+            return distance.argmin(axis=-1) if x.ndim == 2 else int(distance.argmin())
         if self.limit == "scale":
             return wanted / np.maximum(1.0, np.abs(wanted).max(axis=-1, keepdims=True))
         return np.clip(wanted, -1.0, 1.0)
@@ -116,6 +112,17 @@ def _matrix(response: ArrayLike) -> Array:
     if not np.isfinite(matrix).all():
         raise ValueError("response: an entry is not finite; give metres per radian for every pair")
     return matrix
+
+
+def _increments(increments: ArrayLike, shape: tuple[int, ...]) -> Array:
+    if shape != (1, 1):
+        raise ValueError(f"increments: a response of shape {shape} has no discrete action; use one corrector")
+    values = np.array(increments, dtype=np.float64)
+    if values.ndim != 1 or values.size < 2 or not np.isfinite(values).all():
+        raise ValueError(
+            f"increments: {increments!r} is not a list of kick changes; give one for each action"
+        )
+    return values
 
 
 def _in_range(name: str, value: Any, low: float, high: float, *, low_open: bool = True) -> float:

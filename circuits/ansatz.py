@@ -52,8 +52,7 @@ def reuploading(
         TypeError: a count is no integer.
         ValueError: a count is below 1 or an option unknown.
 
-    Source: arXiv:2103.15084, section 3 and figure 1 (encode first); arXiv:2103.05577, section 2 (weights
-    first).
+    Source: the circuits of arXiv:2103.15084 (encode first) and arXiv:2103.05577 (weights first).
     """
     n = integer("n_qubits", n_qubits, 1)
     layers = integer("n_layers", n_layers, 1)

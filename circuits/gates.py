@@ -96,8 +96,8 @@ class Term:
         TypeError: an index is no integer or the coefficient no number.
         ValueError: an index is negative, the coefficient not finite, or the squash unknown.
 
-    Source: own construction; it covers trainable input scaling with the squash outside it (arXiv:2103.15084,
-    section 3.1), universal classifiers and products of features.
+    Source: own construction; it covers trainable input scaling with the squash outside it
+    (arXiv:2103.15084), universal classifiers and products of features.
     """
 
     coefficient: float = 1.0

@@ -58,7 +58,7 @@ def parameter_shift(
     Raises:
         TypeError, ValueError: as the backend does, and for an upstream of the wrong shape.
 
-    Source: arXiv:1803.00745, equation 9; arXiv:1811.11184, equation 3.
+    Source: the two-term shift rule of arXiv:1803.00745 and arXiv:1811.11184, for generators P / 2, P^2 = 1.
     """
     started = time.perf_counter()
     problem = _Flat(circuit, parameters, features, observables, upstream, groups, want_features)
@@ -106,7 +106,7 @@ def spsa(
         TypeError, ValueError: as ``parameter_shift``, and for directions below 1 or a step that is not
             positive.
 
-    Source: Spall 1992, doi:10.1109/9.119632, equation 2.2.
+    Source: the two-sided estimator of Spall 1992, doi:10.1109/9.119632, applied to angles.
     """
     integer("directions", directions, 1)
     if finite("step", step) <= 0.0:

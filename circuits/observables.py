@@ -116,7 +116,7 @@ def commuting_groups(observables: Iterable[Observable]) -> tuple[CommutingGroup,
     Args:
         observables: observables of equal length.
 
-    Source: own construction after qubit-wise commutation, arXiv:1907.03358, section 3.
+    Source: qubit-wise commutation as in arXiv:1907.03358; the greedy order is our own construction.
     """
     groups: list[tuple[list[str], list[str]]] = []
     for word in dict.fromkeys(word for observable in observables for word in observable.words):

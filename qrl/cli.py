@@ -208,7 +208,7 @@ def _report(paths: list[Path]) -> int:
     studies = list(dict.fromkeys(study for path in paths for study in find_studies(path)))
     for study in studies:
         print_table(compare(study), console)
-    for path in write_report(studies):
+    for path in write_report(paths):
         console.print(f"report: {os.path.relpath(path)}", soft_wrap=True)
     return 0
 

@@ -3,7 +3,7 @@
 Memory does not grow with depth: the backward pass un-applies each gate from the final state and from the
 operator's image of it at once.
 
-Source: arXiv:2009.02823, algorithm 1.
+Source: the adjoint method of arXiv:2009.02823.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from circuits.circuit import Gate
 from circuits.reference import PAULIS, Matrix, kron
 
 _GROUP_QUBITS = 4
+_NARROW = 64
 
 
 class GroupedEngine:
@@ -87,20 +88,21 @@ class GroupedEngine:
     ) -> tuple[Tensor | None, list[Tensor]]:
         """Return the moments and the overlaps of each phase part; see ``DenseEngine.backward``."""
         inputs = tape[: self._n_steps]
+        adjoints = [matrix.mH.resolve_conj() for matrix in matrices]
         undo = [factor.conj().resolve_conj() for factor in tape[self._n_steps :]]
         overlaps: list[list[Tensor]] = [[] for _ in undo]
         moments: list[Tensor] = []
         for k in reversed(range(self._n_steps)):
             for group, basis in zip(self._groups, self._after[k], strict=True):
                 if basis is not None:
-                    image = self._product(basis.mH, image, group)
+                    image = self._product(basis.mH.resolve_conj(), image, group)
             _, _, back, factor = self._entanglers[k]
             if factor is not None:
                 image = image * factor
             if back is not None:
                 image = image.index_select(0, back)
-            for group, matrix in zip(self._groups, matrices, strict=True):
-                image = self._product(matrix[k].mH, image, group)
+            for group, matrix in zip(self._groups, adjoints, strict=True):
+                image = self._product(matrix[k], image, group)
             state = inputs[k].expand_as(image)
             if want_moments:
                 moments.append(self._moments_of(k, state, image))
@@ -138,6 +140,10 @@ class GroupedEngine:
             return torch.mm(view[:, :, 0], matrix.mT).reshape(state.shape)
         if above == 1:
             return torch.mm(matrix, view[0]).reshape(state.shape)
+        if view.shape[2] < _NARROW:
+            # Many narrow products are slower than one wide product between two copies.
+            wide = torch.mm(matrix, view.transpose(0, 1).reshape(size, -1))
+            return wide.view(size, above, -1).transpose(0, 1).reshape(state.shape)
         return torch.bmm(matrix.expand(above, -1, -1), view).reshape(state.shape)
 
     def _phased(self, state: Tensor, factors: list[Tensor]) -> Tensor:

@@ -8,11 +8,8 @@ sent as one broadcast where the device truly simulates a broadcast at once, and 
 
 from __future__ import annotations
 
-import difflib
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from circuits.backends._pennylane_device import Traits, device_errors, make_device, probe
 from circuits.backends.protocol import (
     VJP,
     Capabilities,
@@ -55,7 +53,7 @@ class PennyLaneBackend:
     def __init__(self, device: str = "default.qubit") -> None:
         self.name = f"pennylane:{device}"
         self._device_name = device
-        self._traits = _probe(device)
+        self._traits = probe(device)
         dtypes = (torch.float32, torch.float64)
         self.capabilities = Capabilities(self._traits.gradient is not None, True, True, dtypes, None)
 
@@ -93,81 +91,13 @@ class PennyLaneBackend:
                 values = run.adjoint_values()
             else:
                 values = run.values()
-        except _device_errors() as error:
+        except device_errors() as error:
             reason = " ".join(str(error).split())
             raise ValueError(
                 f"backend: {self.name} cannot run this circuit: {reason}; use another device"
             ) from error
         usage = forward_usage(circuit, observables, len(features), shots, time.perf_counter() - started)
         return Expectations(values, errors, usage, run.vjp if run.by_angles is not None else None)
-
-
-@dataclass(frozen=True, slots=True)
-class _Traits:
-    """What a device does: simulates a broadcast at once, takes a seed, and its own gradient method."""
-
-    broadcasts: bool
-    seeded: bool
-    gradient: str | None
-
-
-def _probe(name: str) -> _Traits:
-    import pennylane as qml
-
-    if not isinstance(name, str):
-        raise TypeError(f"backend: {name!r} is not a device name; use for example 'default.qubit'")
-    try:
-        device = _make_device(name, 1)
-        seeded = _takes_seed(name)
-        tape = qml.tape.QuantumScript([qml.RX(np.array([0.1, 0.2]), 0)], [qml.expval(qml.Z(0))])
-        config = device.setup_execution_config(None, tape)
-        with warnings.catch_warnings():
-            # A device without rotations warns that it knows no RX before it refuses, and we report the
-            # refusal.
-            warnings.simplefilter("ignore", UserWarning)
-            batch, _ = device.preprocess_transforms(config)((tape,))
-        single = qml.tape.QuantumScript([qml.RX(0.1, 0)], [qml.expval(qml.Z(0))])
-        gradient = next((m for m in ("backprop", "adjoint") if _differentiates(device, single, m)), None)
-    except _device_errors() as error:
-        reason = " ".join(str(error).split()).rstrip(".")
-        near = difflib.get_close_matches(name, list(qml.plugin_devices), n=1, cutoff=0.0)
-        hint = f"; did you mean {near[0]!r}?" if near and name not in qml.plugin_devices else ""
-        raise ValueError(f"backend: PennyLane device {name!r} cannot be used: {reason}{hint}") from None
-    return _Traits(len(batch) == 1, seeded, gradient)
-
-
-def _differentiates(device: Any, tape: Any, method: str) -> bool:
-    from pennylane.devices import ExecutionConfig
-
-    return bool(device.supports_derivatives(ExecutionConfig(gradient_method=method), tape))
-
-
-def _device_errors() -> tuple[type[Exception], ...]:
-    from pennylane import exceptions
-
-    return (
-        exceptions.DeviceError,
-        exceptions.DecompositionError,
-        exceptions.OperatorPropertyUndefined,
-        exceptions.QuantumFunctionError,
-        exceptions.WireError,
-        ImportError,
-        NotImplementedError,
-    )
-
-
-def _make_device(name: str, n_qubits: int, **options: Any) -> Any:
-    import pennylane as qml
-
-    return qml.device(name, wires=n_qubits, **options)
-
-
-def _takes_seed(name: str) -> bool:
-    try:
-        _make_device(name, 1, seed=0)
-    except TypeError:
-        return False
-    return True
 
 
 class _Run:
@@ -180,7 +110,7 @@ class _Run:
     def __init__(
         self,
         name: str,
-        traits: _Traits,
+        traits: Traits,
         circuit: Circuit,
         parameters: Tensor,
         features: Tensor,
@@ -202,7 +132,7 @@ class _Run:
         if not self._has_work:
             return self._constant_values()
         tapes, sizes = self._tapes(self._angles, self._measurements(), None)
-        results = qml.execute(tapes, _make_device(self._name, self._circuit.n_qubits), diff_method=None)
+        results = qml.execute(tapes, make_device(self._name, self._circuit.n_qubits), diff_method=None)
         return self._combined(np.concatenate([_table(r, n) for r, n in zip(results, sizes, strict=True)]))
 
     def backprop_values(self) -> Tensor:
@@ -212,7 +142,7 @@ class _Run:
         self.by_angles = lambda upstream: np.zeros_like(self._angles)
         if not self._has_work:
             return self._constant_values()
-        device = _make_device(self._name, self._circuit.n_qubits)
+        device = make_device(self._name, self._circuit.n_qubits)
         with torch.enable_grad():
             angles = torch.tensor(self._angles, requires_grad=True)
             tapes, sizes = self._tapes(angles, self._measurements(), None)
@@ -233,18 +163,18 @@ class _Run:
         return self._combined(values.detach().numpy())
 
     def adjoint_values(self) -> Tensor:
-        """Return the exact values; differentiate by the adjoint method where the device takes our gates whole."""
+        """Return the exact values; differentiate them where the device takes our gates whole."""
         from pennylane.devices import ExecutionConfig
 
         self.by_angles = lambda upstream: np.zeros_like(self._angles)
         if not self._has_work:
             return self._constant_values()
-        device = _make_device(self._name, self._circuit.n_qubits)
+        device = make_device(self._name, self._circuit.n_qubits)
         tapes, _ = self._tapes(self._angles, self._measurements(), None, plain_words=True, broadcast=False)
         config = device.setup_execution_config(ExecutionConfig(gradient_method="adjoint"), tapes[0])
         batch, _ = device.preprocess_transforms(config)(tuple(tapes))
-        positions = [_rotation_positions(before, after) for before, after in zip(tapes, batch, strict=True)]
-        if any(position is None for position in positions):
+        positions = [_rotation_positions(before, after) for before, after in zip(tapes, batch, strict=False)]
+        if len(batch) != len(tapes) or any(position is None for position in positions):
             self.by_angles = None
             return self.values()
         for tape, position in zip(batch, positions, strict=True):
@@ -262,7 +192,7 @@ class _Run:
         return self._combined(np.concatenate([_table(result, 1) for result in device.execute(batch, config)]))
 
     def samples(self, shots: int, seed: int | None) -> tuple[Tensor, Tensor]:
-        """Return means and standard errors from shots, each ``(N, n_observables)``; a group shares its shots."""
+        """Return means and standard errors from shots, each ``(N, n_observables)``."""
         import pennylane as qml
 
         options = {}
@@ -272,7 +202,7 @@ class _Run:
             raise ValueError(
                 f"seed: {seed}, but PennyLane device {self._name} takes none; leave it out or use another"
             )
-        device = _make_device(self._name, self._circuit.n_qubits, **options)
+        device = make_device(self._name, self._circuit.n_qubits, **options)
         means = np.repeat(self._constants[None], len(self._x), axis=0)
         variances = np.zeros_like(means)
         for group in commuting_groups(self._observables):
@@ -346,9 +276,7 @@ class _Run:
         tapes, sizes = [], []
         for start in range(0, n_samples, size):
             chunk = angles[start : start + size]
-            # A single sample too is a broadcast where possible: default.mixed falls to single precision
-            # without one.
-            columns = chunk.T if size > 1 else chunk[0]
+            columns = chunk.T if len(chunk) > 1 else chunk[0]
             operations = pennylane_operations(self._circuit, columns, plain_words=plain_words)
             operations += _basis_change(basis)
             tapes.append(qml.tape.QuantumScript(operations, measurements, shots=shots))

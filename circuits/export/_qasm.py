@@ -104,7 +104,7 @@ def _loads(text: str) -> QuantumCircuit:
 
 
 def _extract_formulas(program: Any) -> dict[str, Any]:
-    """Replace gate arguments with function calls, which Qiskit's reader refuses, by inputs; return them by name."""
+    """Replace gate arguments that call functions, which Qiskit's reader refuses, by inputs; return them."""
     from openqasm3 import ast
     from openqasm3.visitor import QASMTransformer, QASMVisitor
 

@@ -69,8 +69,8 @@ def to_qiskit(
     ``Circuit.angles``; fill it with a row of that. Entries that no gate reads do not occur in the result.
 
     Pauli words that Qiskit has no gate for are written as basis changes around a CX ladder and one RZ. An
-    initial state becomes a ``StatePreparation`` in front, so Aer needs ``transpile`` before it runs such a
-    circuit.
+    initial state becomes a ``StatePreparation`` in front, so AerSimulator needs ``transpile`` before it runs
+    such a circuit.
 
     Args:
         circuit: the circuit.

@@ -15,13 +15,6 @@ from qrl.study.statistics import Array
 
 Axis = Literal["interactions", "seconds", "joules", "executions", "hardware_executions"]
 AXES: tuple[Axis, ...] = ("interactions", "seconds", "joules", "executions", "hardware_executions")
-AXIS_LABELS: dict[str, str] = {
-    "interactions": "interactions",
-    "seconds": "seconds",
-    "joules": "joules",
-    "executions": "circuits executed",
-    "hardware_executions": "hardware-equivalent executions",
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,8 @@ def test_figures_are_drawn_and_nothing_overflows(
         assert figure["traces"] > 0, figure
         assert figure["inside"] <= figure["width"] + 1, figure
         assert figure["clipped"] == 0, figure
-    assert browser.script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
+    # not window.innerWidth: a telephone widens that to hold what overflows
+    assert browser.script("return document.documentElement.scrollWidth") <= width
 
 
 def test_wide_tables_scroll_in_their_own_box(browser: Any, pages: dict[str, Path]) -> None:
@@ -151,4 +152,4 @@ def test_the_index_leads_to_the_studies(browser: Any, pages: dict[str, Path]) ->
     browser.open(pages["index"], 375, 800)
     links = browser.script("return [...document.links].map((link) => link.href)")
     assert links == [pages[name].as_uri() for name in ("full", "open", "small")]
-    assert browser.script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
+    assert browser.script("return document.documentElement.scrollWidth") <= 375

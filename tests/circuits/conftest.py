@@ -123,7 +123,7 @@ def angle_value(angle: Angle, theta: torch.Tensor, x: torch.Tensor) -> torch.Ten
 def dense_expectations(
     circuit: Circuit, theta: torch.Tensor, features: torch.Tensor, observables: tuple[Observable, ...]
 ) -> torch.Tensor:
-    """Expectation values by whole-register matrices, differentiable by torch itself, ``(N, n_observables)``."""
+    """Expectation values by whole-register matrices, for torch to differentiate, ``(N, n_observables)``."""
     n = circuit.n_qubits
     rows = []
     for x in features:

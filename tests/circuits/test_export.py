@@ -6,13 +6,14 @@ import math
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pennylane as qml
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from qiskit import ClassicalRegister, QuantumCircuit, QuantumRegister, transpile
@@ -31,52 +32,40 @@ from circuits.export import (
     to_qasm3,
     to_qiskit,
 )
-from circuits.gates import FIXED_GATES
 
 State = NDArray[np.complex128]
-GROUPS = (("weights", 3), ("scales", 2))
-N_PARAMETERS, N_FEATURES = 5, 3
+Values = dict[str, NDArray[np.float64]]
 VALUES = st.one_of(st.sampled_from([1.0, -1.0, 0.5]), st.floats(-4.0, 4.0))
-FEW = settings(max_examples=30, deadline=None, derandomize=True)
-
-TERMS = st.builds(
-    Term,
-    VALUES.filter(bool),
-    st.none() | st.integers(0, N_PARAMETERS - 1),
-    st.lists(st.integers(0, N_FEATURES - 1), max_size=2).map(tuple),
-    st.sampled_from(["none", "tanh", "arctan"]),
-)
+FEW = settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+X = np.array([0.9, -0.6, 1.7])
 
 
-@st.composite
-def gates(draw: Any, n_qubits: int) -> Gate:
-    order = tuple(draw(st.permutations(range(n_qubits))))
-    if draw(st.booleans()):
-        name = draw(st.sampled_from([name for name, size in FIXED_GATES.items() if size <= n_qubits]))
-        return Gate(name, order[: FIXED_GATES[name]])
-    word = draw(st.text("XYZ", min_size=1, max_size=n_qubits))
-    angle = Angle(draw(VALUES), tuple(draw(st.lists(TERMS, max_size=2))))
-    return Gate(f"R{word}", order[: len(word)], angle)
+@dataclass(frozen=True)
+class Point:
+    """A circuit, a point in its variables, the same by group, and our state there."""
+
+    circuit: Circuit
+    theta: NDArray[np.float64]
+    x: NDArray[np.float64]
+    values: Values
+    state: State
 
 
-@st.composite
-def circuits(draw: Any) -> Circuit:
-    n_qubits = draw(st.integers(1, 4))
-    state = None
-    if draw(st.booleans()):
-        generator = np.random.default_rng(draw(st.integers(0, 99)))
-        state = tuple((random_state(generator, n_qubits)).tolist())
-    return Circuit(n_qubits, tuple(draw(st.lists(gates(n_qubits), max_size=10))), N_FEATURES, GROUPS, state)
+@pytest.fixture(scope="session")
+def points(case_strategy: Any) -> st.SearchStrategy[Point]:
+    """The strategy of random circuits with a point each."""
+
+    def point(case: Any) -> Point:
+        theta, x = case.parameters.numpy(), case.features[0].numpy()
+        values = {name: theta[case.circuit.group(name)] for name, _ in case.circuit.groups}
+        return Point(case.circuit, theta, x, values | {"features": x}, case.circuit.statevector(theta, x))
+
+    return case_strategy(max_qubits=4, samples=1).map(point)
 
 
 def random_state(generator: np.random.Generator, n_qubits: int) -> State:
     state = generator.normal(size=2**n_qubits) + 1j * generator.normal(size=2**n_qubits)
     return state / np.linalg.norm(state)
-
-
-THETA = np.array([0.3, -1.2, 2.1, 0.7, -0.4])
-X = np.array([0.9, -0.6, 1.7])
-POINT = {"weights": THETA[:3], "scales": THETA[3:], "features": X}
 
 
 def distance(one: State, other: State) -> float:
@@ -85,47 +74,46 @@ def distance(one: State, other: State) -> float:
     return float(np.abs(one * overlap / abs(overlap) - other).max())
 
 
-def at_point(circuit: Circuit) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the point for an imported circuit, whose groups may be shorter and in another order."""
-    parts = [POINT[name][:size] for name, size in circuit.groups]
-    return np.concatenate([*parts, np.zeros(0)]), X[: circuit.n_features]
+def state_at(circuit: Circuit, values: Values) -> State:
+    """Return the state of an imported circuit, whose groups may be shorter and in another order."""
+    parts = [values[name][:size] for name, size in circuit.groups]
+    return circuit.statevector(
+        np.concatenate([*parts, np.zeros(0)]), values["features"][: circuit.n_features]
+    )
 
 
-def bound(circuit: QuantumCircuit) -> QuantumCircuit:
-    return circuit.assign_parameters({p: POINT[p.vector.name][p.index] for p in circuit.parameters})
+def bound(circuit: QuantumCircuit, values: Values) -> QuantumCircuit:
+    return circuit.assign_parameters({p: values[p.vector.name][p.index] for p in circuit.parameters})
 
 
 # --- Qiskit
 
 
 @FEW
-@given(circuits())
-def test_every_form_for_qiskit_is_the_same_state(circuit: Circuit) -> None:
-    expected = circuit.statevector(THETA, X)
-    flat = to_qiskit(circuit, flat=True)
-    angles = circuit.angles(THETA, X)[0]
+@given(data=st.data())
+def test_every_form_for_qiskit_is_the_same_state(points: Any, data: st.DataObject) -> None:
+    case = data.draw(points)
+    circuit, theta, x, values = case.circuit, case.theta, case.x, case.values
     forms = [
-        to_qiskit(circuit, THETA, X),
-        bound(to_qiskit(circuit)),
-        bound(to_qiskit(circuit, THETA)),
-        bound(to_qiskit(circuit, features=X)),
-        flat.assign_parameters({p: angles[p.index] for p in flat.parameters}),
+        to_qiskit(circuit, theta, x),
+        bound(to_qiskit(circuit), values),
+        bound(to_qiskit(circuit, theta), values),
+        bound(to_qiskit(circuit, features=x), values),
+        bound(to_qiskit(circuit, flat=True), {"angles": circuit.angles(theta, x)[0]}),
     ]
     for form in forms:
-        assert np.abs(Statevector(form).data - expected).max() < 1e-12
+        assert np.abs(Statevector(form).data - case.state).max() < 1e-12
 
 
 @FEW
-@given(circuits())
-def test_round_trips_through_qiskit_and_qasm(circuit: Circuit) -> None:
-    expected = circuit.statevector(THETA, X)
-    back = from_qiskit(to_qiskit(circuit))
-    assert distance(back.statevector(*at_point(back)), expected) < 1e-12
-    back = from_qasm3(to_qasm3(circuit))
-    assert distance(back.statevector(*at_point(back)), expected) < 1e-12
-    back = from_qasm3(to_qasm3(circuit, THETA, X))
+@given(data=st.data())
+def test_round_trips_through_qiskit_and_qasm(points: Any, data: st.DataObject) -> None:
+    case = data.draw(points)
+    for back in (from_qiskit(to_qiskit(case.circuit)), from_qasm3(to_qasm3(case.circuit))):
+        assert distance(state_at(back, case.values), case.state) < 1e-12
+    back = from_qasm3(to_qasm3(case.circuit, case.theta, case.x))
     assert (back.n_parameters, back.n_features) == (0, 0)
-    assert distance(back.statevector(), expected) < 1e-12
+    assert distance(back.statevector(), case.state) < 1e-12
 
 
 def test_round_trip_of_a_family_is_the_same_circuit() -> None:
@@ -143,7 +131,8 @@ def test_round_trip_of_a_family_is_the_same_circuit() -> None:
 
 STANDARD = {
     "h": (1, 0), "t": (1, 0), "tdg": (1, 0), "sx": (1, 0), "p": (1, 1), "r": (1, 2), "u": (1, 3),
-    "ch": (2, 0), "crx": (2, 1), "cry": (2, 1), "crz": (2, 1), "cp": (2, 1), "csx": (2, 0), "cs": (2, 0), "cu": (2, 4),
+    "ch": (2, 0), "crx": (2, 1), "cry": (2, 1), "crz": (2, 1),
+    "cp": (2, 1), "csx": (2, 0), "cs": (2, 0), "cu": (2, 4),
     "iswap": (2, 0), "dcx": (2, 0), "ecr": (2, 0), "rzx": (2, 1), "rxx": (2, 1), "ccx": (3, 0), "ccz": (3, 0),
     "cswap": (3, 0), "rccx": (3, 0),
 }  # fmt: skip
@@ -176,12 +165,11 @@ def qiskit_circuits(draw: Any) -> QuantumCircuit:
 @FEW
 @given(qiskit_circuits())
 def test_qiskit_to_ours_to_qiskit(circuit: QuantumCircuit) -> None:
+    values = {"weights": np.array([0.3, -1.2, 2.1]), "features": X}
     ours = from_qiskit(circuit)
-    expected = Statevector(bound(circuit)).data
-    assert distance(ours.statevector(*at_point(ours)), expected) < 1e-12
-    assert distance(Statevector(to_qiskit(ours, *at_point(ours))).data, expected) < 1e-12
-    back = bound(to_qiskit(ours))
-    assert distance(Statevector(back).data, expected) < 1e-12
+    expected = Statevector(bound(circuit, values)).data
+    assert distance(state_at(ours, values), expected) < 1e-12
+    assert distance(Statevector(bound(to_qiskit(ours), values)).data, expected) < 1e-12
 
 
 @pytest.mark.parametrize("word", ["X", "ZX", "XZ", "XX", "YZ", "ZZZ", "XYZ", "YYXZ"])
@@ -483,13 +471,14 @@ def pennylane_state(circuit: Circuit, *arguments: Any) -> State:
 
 
 @FEW
-@given(circuits())
-def test_round_trip_through_pennylane(circuit: Circuit) -> None:
-    expected = circuit.statevector(THETA, X)
-    assert np.abs(pennylane_state(circuit, THETA, X) - expected).max() < 1e-12
-    assert np.abs(pennylane_state(circuit, torch.tensor(THETA), torch.tensor(X)) - expected).max() < 1e-12
-    back = from_pennylane(to_pennylane(circuit), THETA, X, wires=range(circuit.n_qubits))
-    assert distance(back.statevector(), expected) < 1e-12
+@given(data=st.data())
+def test_round_trip_through_pennylane(points: Any, data: st.DataObject) -> None:
+    case = data.draw(points)
+    for convert in (np.asarray, torch.as_tensor):
+        state = pennylane_state(case.circuit, convert(case.theta), convert(case.x))
+        assert np.abs(state - case.state).max() < 1e-12
+    back = from_pennylane(to_pennylane(case.circuit), case.theta, case.x, wires=range(case.circuit.n_qubits))
+    assert distance(back.statevector(), case.state) < 1e-12
 
 
 def test_pennylane_function_differentiates_and_broadcasts() -> None:

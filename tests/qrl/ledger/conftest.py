@@ -21,7 +21,9 @@ def powercap(tmp_path: Path) -> Callable[..., Path]:
             zone.mkdir(parents=True, exist_ok=True)
             (zone / "name").write_text(name + "\n")
             (zone / "max_energy_range_uj").write_text(f"{RANGE_UJ}\n")
-            (zone / "energy_uj").write_text(f"{energy_uj}\n")
+            # replaced in one step, as a sysfs file changes: a sampler never sees half a number
+            (zone / "next").write_text(f"{energy_uj}\n")
+            (zone / "next").replace(zone / "energy_uj")
         return root
 
     return write

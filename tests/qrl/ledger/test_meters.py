@@ -165,10 +165,11 @@ def test_sampler_sees_a_counter_that_wraps_twice(powercap):
     sampler = Sampler([meter], period_s=0.002)
     assert sampler.hz == 500.0
     sampler.start()
-    passed = 10
     for value in (1_000_000, RANGE_UJ - 10, 1_000_000):
         powercap(rapl_0=("package-0", value))
-        time.sleep(0.05)
+        deadline = time.monotonic() + 10.0
+        while list(meter._last.values()) != [value] and time.monotonic() < deadline:
+            time.sleep(0.001)
     sampler.stop()
     passed = (10 + 1_000_000) + (RANGE_UJ - 10 - 1_000_000) + (10 + 1_000_000)
     assert meter.available()[0]
