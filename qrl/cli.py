@@ -166,9 +166,9 @@ class Doctor:
 
     def __call__(self) -> int:
         """Examine; the exit code."""
-        from qrl.doctor import examine
-
         from rich.markup import escape
+
+        from qrl.doctor import examine
 
         table = _two_columns()
         for what, finding in examine():
@@ -213,7 +213,7 @@ def _report(paths: list[Path]) -> int:
     return 0
 
 
-COMMANDS = {
+COMMANDS: dict[str, Any] = {
     "run": Run,
     "report": Report,
     "watch": Watch,
@@ -223,7 +223,7 @@ COMMANDS = {
 }
 
 
-def _on_sigterm(signum: int, frame: Any) -> None:  # noqa: ARG001
+def _on_sigterm(signum: int, frame: Any) -> None:
     raise SystemExit(128 + signum)
 
 

@@ -33,10 +33,17 @@ class ScaleHead(nn.Module):
         super().__init__()
         init = spec.init if isinstance(spec.init, list) else [spec.init] * n_outputs
         if len(init) != n_outputs:
-            raise InputError("head.init", init, f"has {len(init)} numbers", f"give one number, or one for each of {n_outputs} outputs")
+            raise InputError(
+                "head.init",
+                init,
+                f"has {len(init)} numbers",
+                f"give one number, or one for each of {n_outputs} outputs",
+            )
         self.kind = spec.kind
         self.scale = nn.Parameter(torch.tensor(init, dtype=torch.float32))
-        self.shift = nn.Parameter(torch.full((n_outputs,), float(spec.shift))) if spec.kind == "affine" else None
+        self.shift = (
+            nn.Parameter(torch.full((n_outputs,), float(spec.shift))) if spec.kind == "affine" else None
+        )
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """``(batch, n_outputs or 1) -> (batch, n_outputs)``."""
@@ -75,7 +82,9 @@ def build_circuit(spec: QuantumNetwork, n_inputs: int | None = None) -> Circuit:
     from circuits.ansatz import ANSATZ
 
     if spec.ansatz not in ANSATZ:
-        raise InputError("network.ansatz", spec.ansatz, "is not a registered ansatz", nearest(spec.ansatz, ANSATZ))
+        raise InputError(
+            "network.ansatz", spec.ansatz, "is not a registered ansatz", nearest(spec.ansatz, ANSATZ)
+        )
     n_features = spec.n_features if spec.n_features is not None else n_inputs
     options = {**spec.ansatz_options, **({} if n_features is None else {"n_features": n_features})}
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
@@ -87,8 +96,14 @@ def build_circuit(spec: QuantumNetwork, n_inputs: int | None = None) -> Circuit:
         unknown = str(error).rsplit("'", 2)[-2]
         import inspect
 
-        known = [name for name in inspect.signature(ANSATZ[spec.ansatz]).parameters if name not in ("n_qubits", "n_layers")]
-        raise InputError("network.ansatz_options", unknown, f"is no option of {spec.ansatz}", nearest(unknown, known)) from None
+        known = [
+            name
+            for name in inspect.signature(ANSATZ[spec.ansatz]).parameters
+            if name not in ("n_qubits", "n_layers")
+        ]
+        raise InputError(
+            "network.ansatz_options", unknown, f"is no option of {spec.ansatz}", nearest(unknown, known)
+        ) from None
 
 
 def build_network(
@@ -121,7 +136,12 @@ def build_network(
         body = mlp(n_inputs, n_outputs, tuple(spec.hidden), activation=chosen)
     else:
         if spec.n_parameters is None:
-            raise InputError("network.match", spec.match, "is not resolved", "build this agent from its study, or give n_parameters")
+            raise InputError(
+                "network.match",
+                spec.match,
+                "is not resolved",
+                "build this agent from its study, or give n_parameters",
+            )
         extra = 0 if head is None else count_parameters(head)
         body = matched_mlp(n_inputs, n_outputs, spec.n_parameters, extra=extra, activation=chosen)
     if output_gain is not None:
@@ -135,19 +155,31 @@ def _quantum(spec: QuantumNetwork, n_inputs: int, n_outputs: int) -> Network:
     circuit = build_circuit(spec, n_inputs)
     if circuit.n_features != n_inputs:
         raise InputError(
-            "network.n_features", circuit.n_features, f"does not fit the observation of size {n_inputs}", f"use n_features = {n_inputs}"
+            "network.n_features",
+            circuit.n_features,
+            f"does not fit the observation of size {n_inputs}",
+            f"use n_features = {n_inputs}",
         )
     observables = spec.observables
     if observables is None:
         if n_outputs > spec.n_qubits:
-            raise InputError("network.observables", "nothing", f"is given for {n_outputs} outputs on {spec.n_qubits} qubits", "list one Pauli word an output")
+            raise InputError(
+                "network.observables",
+                "nothing",
+                f"is given for {n_outputs} outputs on {spec.n_qubits} qubits",
+                "list one Pauli word an output",
+            )
         observables = ["I" * q + "Z" + "I" * (spec.n_qubits - q - 1) for q in range(n_outputs)]
     if len(observables) != n_outputs and not (len(observables) == 1 and spec.head is not None):
-        raise InputError("network.observables", observables, f"are {len(observables)}", f"give {n_outputs}, one an output")
+        raise InputError(
+            "network.observables", observables, f"are {len(observables)}", f"give {n_outputs}, one an output"
+        )
     layer = QuantumLayer(circuit, observables, backend=spec.backend, gradient=spec.gradient, shots=spec.shots)
     low, high = spec.weights_init
     if not low < high:
-        raise InputError("network.weights_init", (low, high), "is no interval", "write [low, high] with low < high")
+        raise InputError(
+            "network.weights_init", (low, high), "is no interval", "write [low, high] with low < high"
+        )
     if (low, high) != (-math.pi, math.pi):
         with torch.no_grad():
             for name, parameter in layer.named_parameters():
@@ -205,19 +237,29 @@ def resolve_agent(agent: Any, peers: Mapping[str, Any], n_inputs: int, n_outputs
         critic = agent.critic if agent.critic is not None else default_critic(agent.network)
         update["critic"] = _match(critic, peers, n_inputs, 1, of_critic=True)
     update["network"] = _match(agent.network, peers, n_inputs, n_outputs)
-    if isinstance(agent.network, MatchedMLPNetwork) and agent.network.match is not None and agent.network.head is None:
+    if (
+        isinstance(agent.network, MatchedMLPNetwork)
+        and agent.network.match is not None
+        and agent.network.head is None
+    ):
         peer = peers[agent.network.match]
         if agent.learning_rates.head is None and getattr(peer.network, "head", None) is not None:
-            update["learning_rates"] = agent.learning_rates.model_copy(update={"head": peer.learning_rates.head})
+            update["learning_rates"] = agent.learning_rates.model_copy(
+                update={"head": peer.learning_rates.head}
+            )
     return agent.model_copy(update=update)
 
 
-def _match(spec: Any, peers: Mapping[str, Any], n_inputs: int, n_outputs: int, of_critic: bool = False) -> Any:
+def _match(
+    spec: Any, peers: Mapping[str, Any], n_inputs: int, n_outputs: int, of_critic: bool = False
+) -> Any:
     if not isinstance(spec, MatchedMLPNetwork) or spec.n_parameters is not None:
         return spec
     peer = peers.get(spec.match or "")
     if peer is None:
-        raise InputError("network.match", spec.match, "is not another agent of this study", nearest(str(spec.match), peers))
+        raise InputError(
+            "network.match", spec.match, "is not another agent of this study", nearest(str(spec.match), peers)
+        )
     reference = peer.network
     if of_critic:
         reference = getattr(peer, "critic", None) or default_critic(peer.network)

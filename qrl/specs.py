@@ -32,7 +32,11 @@ class Spec(BaseModel):
         # pydantic's lax mode would turn true into 1.0; a recipe that says `learning_rate = true` is a mistake.
         if isinstance(data, dict):
             for key, value in data.items():
-                if isinstance(value, bool) and key in cls.model_fields and cls.model_fields[key].annotation is not bool:
+                if (
+                    isinstance(value, bool)
+                    and key in cls.model_fields
+                    and cls.model_fields[key].annotation is not bool
+                ):
                     raise InputError(key, str(value).lower(), "is a boolean", "write a number or a text here")
         return data
 
@@ -64,7 +68,7 @@ class QuantumNetwork(Spec):
     """Number of layers."""
     n_features: PositiveInt | None = None
     """Observation components the circuit reads; the size of the observation by default."""
-    ansatz_options: dict[str, Any] = {}
+    ansatz_options: dict[str, Any] = Field(default_factory=dict)
     """Further keywords of the ansatz (``squash``, ``entangler``, ``rotations``, ...)."""
     observables: list[str | dict[str, Finite]] | None = None
     """Pauli words, one an output; one Z a qubit by default."""
@@ -257,7 +261,9 @@ def input_error(error: ValidationError) -> InputError:
     kind = first["type"]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
-        return InputError(_path((*_outer(first["loc"], cause.field), cause.field)), cause.value, cause.why, cause.fix + rest)
+        return InputError(
+            _path((*_outer(first["loc"], cause.field), cause.field)), cause.value, cause.why, cause.fix + rest
+        )
     if kind == "extra_forbidden":
         return InputError(path, first["loc"][-1], "is not a known key", _known_keys(first) + rest)
     if kind == "missing":
@@ -287,7 +293,9 @@ def _outer(loc: tuple[int | str, ...], field: str) -> tuple[int | str, ...]:
 
 
 def _path(loc: tuple[int | str, ...]) -> str:
-    parts = [str(p) for i, p in enumerate(loc) if not (i and p in _TAGS and p != loc[-1]) and "-" not in str(p)]
+    parts = [
+        str(p) for i, p in enumerate(loc) if not (i and p in _TAGS and p != loc[-1]) and "-" not in str(p)
+    ]
     if len(parts) > 1 and parts[0] in _TAGS:
         parts = parts[1:]
     return ".".join(parts) or "input"
@@ -300,10 +308,14 @@ def _known_keys(problem: Any) -> str:
         model = _MODELS.get(name)
         if model is not None:
             return nearest(str(problem["loc"][-1]), model.model_fields)
-    return nearest(str(problem["loc"][-1]), _MODELS["recipe"].model_fields) if "recipe" in _MODELS else "remove it"
+    return (
+        nearest(str(problem["loc"][-1]), _MODELS["recipe"].model_fields)
+        if "recipe" in _MODELS
+        else "remove it"
+    )
 
 
-_MODELS: dict[str, type[BaseModel]] = {
+_MODELS: dict[str, Any] = {
     **ALGORITHMS,
     "quantum": QuantumNetwork,
     "mlp": MLPNetwork,
@@ -313,6 +325,6 @@ _MODELS: dict[str, type[BaseModel]] = {
 }
 
 
-def register_model(name: str, model: type[BaseModel]) -> None:
+def register_model(name: str, model: Any) -> None:
     """Make the keys of a further table known to the error messages."""
     _MODELS[name] = model

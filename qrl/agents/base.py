@@ -27,6 +27,9 @@ class StatefulAgent:
     """
 
     spec: Any
+    observation_space: Any
+    action_space: Any
+    _stats_window_size: int
     _counters: ClassVar[tuple[str, ...]] = (
         "num_timesteps",
         "_total_timesteps",
@@ -128,7 +131,9 @@ class StatefulAgent:
             _set_optimizer_state(policy.optimizer, state["optimizer"])
         for name, value in state["counters"].items():
             setattr(self, name, value)
-        self.ep_info_buffer = deque(({"r": r, "l": n} for r, n in state["episodes"]), maxlen=self._stats_window_size)  # type: ignore[attr-defined]
+        self.ep_info_buffer = deque(
+            ({"r": r, "l": n} for r, n in state["episodes"]), maxlen=self._stats_window_size
+        )  # type: ignore[attr-defined]
         self.ep_success_buffer: deque[Any] = deque(maxlen=self._stats_window_size)  # type: ignore[attr-defined]
         self.action_space.np_random.bit_generator.state = state["action_space"]  # type: ignore[attr-defined]
         env = getattr(self, "env", None)
@@ -142,7 +147,7 @@ class StatefulAgent:
 
     # ------------------------------------------------------------------ files
 
-    def save(self, path: str | Path, exclude: Any = None, include: Any = None) -> None:  # noqa: ARG002
+    def save(self, path: str | Path, exclude: Any = None, include: Any = None) -> None:
         """Write a checkpoint folder (safetensors and JSON, hashed, atomic).
 
         ``exclude`` and ``include`` are accepted for Stable-Baselines3's signature and have no effect: a checkpoint is
@@ -181,21 +186,39 @@ class StatefulAgent:
 
         state, manifest = read_checkpoint(Path(path))
         if "agent" not in manifest:
-            raise InputError("path", str(path), "is a run's checkpoint and holds no agent specification", "load one written by save")
+            raise InputError(
+                "path",
+                str(path),
+                "is a run's checkpoint and holds no agent specification",
+                "load one written by save",
+            )
         agent = build_agent(manifest["agent"], env if env is not None else manifest["environment"])
         if cls not in (StatefulAgent, type(agent)) and not issubclass(type(agent), cls):
-            raise InputError("path", str(path), f"holds a {type(agent).__name__} agent", f"use qrl.{type(agent).__name__}.load")
+            raise InputError(
+                "path",
+                str(path),
+                f"holds a {type(agent).__name__} agent",
+                f"use qrl.{type(agent).__name__}.load",
+            )
         agent.set_state(state, environment=not force_reset)
         return agent  # type: ignore[return-value]
 
     def export_sb3(self, path: str | Path) -> None:
         """Write Stable-Baselines3's own zip file (it contains pickled objects; whoever loads it runs its code)."""
-        warnings.warn("the exported zip contains pickled objects: load it only where you trust its origin", UserWarning, stacklevel=2)
+        warnings.warn(
+            "the exported zip contains pickled objects: load it only where you trust its origin",
+            UserWarning,
+            stacklevel=2,
+        )
         super().save(path)  # type: ignore[misc]
 
     def import_sb3(self, path: str | Path) -> None:
-        """Take parameters and optimiser from a zip file that ``export_sb3`` wrote (this unpickles: trusted files only)."""
-        warnings.warn("reading a Stable-Baselines3 zip unpickles objects: use trusted files only", UserWarning, stacklevel=2)
+        """Take parameters and optimiser from a zip file of ``export_sb3`` (this unpickles: trusted files only)."""
+        warnings.warn(
+            "reading a Stable-Baselines3 zip unpickles objects: use trusted files only",
+            UserWarning,
+            stacklevel=2,
+        )
         self.set_parameters(str(path), exact_match=True)  # type: ignore[attr-defined]
 
 
@@ -238,6 +261,16 @@ def _set_optimizer_state(optimizer: Any, state: dict[str, Any]) -> None:
 def _check_tensors(given: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     for name, tensor in expected.items():
         if name not in given:
-            raise InputError(f"checkpoint.{name}", "nothing", "is stored for this tensor", "use an agent of the stored specification")
+            raise InputError(
+                f"checkpoint.{name}",
+                "nothing",
+                "is stored for this tensor",
+                "use an agent of the stored specification",
+            )
         if given[name].shape != tensor.shape:
-            raise InputError(f"checkpoint.{name}", tuple(given[name].shape), f"is not the shape {tuple(tensor.shape)}", "use an agent of the stored specification")
+            raise InputError(
+                f"checkpoint.{name}",
+                tuple(given[name].shape),
+                f"is not the shape {tuple(tensor.shape)}",
+                "use an agent of the stored specification",
+            )

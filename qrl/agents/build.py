@@ -22,7 +22,17 @@ from qrl.networks import resolve_agent
 from qrl.specs import AgentBase, agent_spec
 
 # Keys of the SeedSequence children, one a component. Stored in every manifest; never renumbered.
-SEED_KEYS = {"environment": 0, "torch": 1, "numpy": 2, "python": 3, "action_space": 4, "evaluation": 5, "confirmation": 6, "agent": 7, "shots": 8}
+SEED_KEYS = {
+    "environment": 0,
+    "torch": 1,
+    "numpy": 2,
+    "python": 3,
+    "action_space": 4,
+    "evaluation": 5,
+    "confirmation": 6,
+    "agent": 7,
+    "shots": 8,
+}
 
 
 def child_seed(seed: int, component: str) -> int:
@@ -69,15 +79,15 @@ def build_agent(
         >>> agent.learn(640).num_timesteps
         640
     """
-    spec = agent_spec(spec)
-    env = _vectorise(env, getattr(spec, "n_envs", 1), seed)
-    _check_spaces(spec, env)
+    resolved = agent_spec(spec)
+    env = _vectorise(env, getattr(resolved, "n_envs", 1), seed)
+    _check_spaces(resolved, env)
     seed_everything(seed)
     env.action_space.seed(child_seed(seed, "action_space"))
     n_inputs = spaces.flatdim(env.observation_space)
-    spec = resolve_agent(spec, peers or {}, n_inputs, n_policy_outputs(env.action_space))
-    agent = _BUILDERS[spec.algorithm](spec, env, seed)
-    agent.spec = spec
+    resolved = resolve_agent(resolved, peers or {}, n_inputs, n_policy_outputs(env.action_space))
+    agent = _BUILDERS[resolved.algorithm](resolved, env, seed)
+    agent.spec = resolved
     return agent
 
 
@@ -90,12 +100,22 @@ def _vectorise(env: Any, n_envs: int, seed: int) -> TrainingEnv:
     if isinstance(env, gym.Env):
         if n_envs > 1:
             if env.spec is None:
-                raise InputError("env", str(env), f"is one environment for n_envs = {n_envs}", "pass a function that makes one, or n_envs = 1")
+                raise InputError(
+                    "env",
+                    str(env),
+                    f"is one environment for n_envs = {n_envs}",
+                    "pass a function that makes one, or n_envs = 1",
+                )
             return TrainingEnv(lambda: gym.make(env.spec), seeds)  # type: ignore[arg-type]
         return TrainingEnv(lambda: env, seeds)
     if callable(env):
         return TrainingEnv(env, seeds)
-    raise InputError("env", repr(env), "is no environment", "pass a Gymnasium id, an environment or a function that makes one")
+    raise InputError(
+        "env",
+        repr(env),
+        "is no environment",
+        "pass a Gymnasium id, an environment or a function that makes one",
+    )
 
 
 def _check_spaces(spec: Any, env: TrainingEnv) -> None:
@@ -103,10 +123,15 @@ def _check_spaces(spec: Any, env: TrainingEnv) -> None:
     if not isinstance(action, supported):
         able = [name for name, kinds in _ACTION_SPACES.items() if isinstance(action, kinds)]
         raise InputError(
-            "algorithm", spec.algorithm, f"cannot act in {env.id} with actions {type(action).__name__}", f"use {' or '.join(able) or 'another environment'}"
+            "algorithm",
+            spec.algorithm,
+            f"cannot act in {env.id} with actions {type(action).__name__}",
+            f"use {' or '.join(able) or 'another environment'}",
         )
     if isinstance(action, spaces.Discrete) and action.start != 0:
-        raise InputError("environment.id", env.id, f"numbers its actions from {action.start}", "shift them to start at 0")
+        raise InputError(
+            "environment.id", env.id, f"numbers its actions from {action.start}", "shift them to start at 0"
+        )
 
 
 _ACTION_SPACES: dict[str, tuple[type, ...]] = {
@@ -130,7 +155,7 @@ def _common(spec: Any, eps: float) -> dict[str, Any]:
     }
 
 
-def _build_dqn(spec: Any, env: TrainingEnv, seed: int) -> DQN:  # noqa: ARG001
+def _build_dqn(spec: Any, env: TrainingEnv, seed: int) -> DQN:
     return DQN(
         NetworkDQNPolicy,  # type: ignore[arg-type]
         env,
@@ -149,10 +174,15 @@ def _build_dqn(spec: Any, env: TrainingEnv, seed: int) -> DQN:  # noqa: ARG001
     )
 
 
-def _build_ppo(spec: Any, env: TrainingEnv, seed: int) -> PPO:  # noqa: ARG001
+def _build_ppo(spec: Any, env: TrainingEnv, seed: int) -> PPO:
     rollout = spec.n_steps * spec.n_envs
     if rollout % spec.batch_size:
-        raise InputError("batch_size", spec.batch_size, f"does not divide a rollout of n_steps x n_envs = {rollout}", "use a divisor of it")
+        raise InputError(
+            "batch_size",
+            spec.batch_size,
+            f"does not divide a rollout of n_steps x n_envs = {rollout}",
+            "use a divisor of it",
+        )
     return PPO(
         NetworkActorCriticPolicy,
         env,
@@ -168,7 +198,7 @@ def _build_ppo(spec: Any, env: TrainingEnv, seed: int) -> PPO:  # noqa: ARG001
     )
 
 
-def _build_reinforce(spec: Any, env: TrainingEnv, seed: int) -> REINFORCE:  # noqa: ARG001
+def _build_reinforce(spec: Any, env: TrainingEnv, seed: int) -> REINFORCE:
     return REINFORCE(
         NetworkActorCriticPolicy,
         env,
@@ -179,7 +209,7 @@ def _build_reinforce(spec: Any, env: TrainingEnv, seed: int) -> REINFORCE:  # no
     )
 
 
-def _build_random(spec: Any, env: TrainingEnv, seed: int) -> RandomAgent:  # noqa: ARG001
+def _build_random(spec: Any, env: TrainingEnv, seed: int) -> RandomAgent:
     return RandomAgent(env, child_seed(seed, "agent"))
 
 

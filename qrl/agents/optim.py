@@ -23,7 +23,9 @@ class GroupedAdam(torch.optim.Adam):
                 groups.setdefault(float(getattr(parameter, "lr_scale", 1.0)), []).append(parameter)
         # One fused call a group instead of a Python loop: worth more than any other change at this size.
         kwargs.setdefault("fused", True)
-        super().__init__([{"params": members, "lr_scale": scale} for scale, members in groups.items()], lr=lr, **kwargs)
+        super().__init__(
+            [{"params": members, "lr_scale": scale} for scale, members in groups.items()], lr=lr, **kwargs
+        )
         self.updates = 0
 
     @torch.no_grad()

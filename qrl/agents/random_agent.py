@@ -49,7 +49,11 @@ class RandomAgent(StatefulAgent, BaseAlgorithm):
                 self.generator.bit_generator.state = before
 
     def predict(
-        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False  # noqa: ARG002
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
     ) -> tuple[np.ndarray, None]:
         """Uniform actions, one an observation of a batch, or a single one."""
         space = self.action_space
@@ -57,19 +61,23 @@ class RandomAgent(StatefulAgent, BaseAlgorithm):
         if isinstance(space, spaces.Discrete):
             return self.generator.integers(space.start, space.start + space.n, size=batch), None
         assert isinstance(space, spaces.Box)
-        return self.generator.uniform(space.low, space.high, size=(*batch, *space.shape)).astype(space.dtype), None
+        return self.generator.uniform(space.low, space.high, size=(*batch, *space.shape)).astype(
+            space.dtype
+        ), None
 
     def learn(  # type: ignore[override]
         self,
         total_timesteps: int,
         callback: Any = None,
-        log_interval: int = 100,  # noqa: ARG002
+        log_interval: int = 100,
         tb_log_name: str = "random",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Self:
         """Step the environments for the budget."""
-        total_timesteps, callback = self._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
             callback.on_rollout_start()

@@ -41,7 +41,7 @@ def discounted_returns(rewards: list[float], gamma: float) -> np.ndarray:
 
 
 def standardised(returns: list[np.ndarray], over: str, eps: float = 1e-8) -> np.ndarray:
-    """Concatenate episode returns, standardised within each ``episode``, over the whole ``batch``, or not (``none``)."""
+    """Concatenate episode returns, standardised within each ``episode``, over the ``batch``, or not (``none``)."""
     if over == "episode":
         return np.concatenate([(g - g.mean()) / (g.std() + eps) for g in returns])
     flat = np.concatenate(returns)
@@ -58,16 +58,26 @@ class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
 
     env: TrainingEnv
 
-    def __init__(self, policy: Any, env: TrainingEnv, *, batch_episodes: int, standardise: str, **kwargs: Any) -> None:
+    def __init__(
+        self, policy: Any, env: TrainingEnv, *, batch_episodes: int, standardise: str, **kwargs: Any
+    ) -> None:
         # The base class wants the length of a rollout; ours ends with its episodes.
         super().__init__(
-            policy, env, n_steps=1, gae_lambda=1.0, vf_coef=0.0, max_grad_norm=float("inf"), use_sde=False, sde_sample_freq=-1, **kwargs
+            policy,
+            env,
+            n_steps=1,
+            gae_lambda=1.0,
+            vf_coef=0.0,
+            max_grad_norm=float("inf"),
+            use_sde=False,
+            sde_sample_freq=-1,
+            **kwargs,
         )
         self.batch_episodes = batch_episodes
         self.standardise = standardise
         self.batch = Episodes()
 
-    def collect_rollouts(self, env: Any, callback: Any, *args: Any, **kwargs: Any) -> bool:  # noqa: ARG002
+    def collect_rollouts(self, env: Any, callback: Any, *args: Any, **kwargs: Any) -> bool:
         """Play ``batch_episodes`` whole episodes with the current policy."""
         with phase("act"):
             return self._collect(env, callback)
@@ -94,7 +104,9 @@ class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
         observations = self._last_obs
         assert isinstance(observations, np.ndarray)
         with torch.no_grad():
-            chosen = self.policy.get_distribution(obs_as_tensor(observations[active], self.device)).get_actions()  # type: ignore[arg-type]
+            chosen = self.policy.get_distribution(
+                obs_as_tensor(observations[active], self.device)
+            ).get_actions()  # type: ignore[arg-type]
         taken = chosen.cpu().numpy().reshape(len(active), *(self.action_space.shape or ()))
         space = self.action_space
         actions = np.zeros((env.num_envs, *(space.shape or ())), dtype=space.dtype)
@@ -126,7 +138,9 @@ class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
     def _train(self) -> None:
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        weights = standardised([discounted_returns(r, self.gamma) for r in self.batch.rewards], self.standardise)
+        weights = standardised(
+            [discounted_returns(r, self.gamma) for r in self.batch.rewards], self.standardise
+        )
         observations = torch.as_tensor(np.asarray(self.batch.observations), device=self.device)
         actions = torch.as_tensor(np.asarray(self.batch.actions), device=self.device)
         distribution = self.policy.get_distribution(observations)
@@ -151,4 +165,6 @@ class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> Self:
         """As Stable-Baselines3's; a batch that has begun is finished, so the budget may be passed by a batch."""
-        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        return super().learn(
+            total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
+        )

@@ -23,7 +23,9 @@ class NetworkQ(QNetwork):
 
     def __init__(self, *args: Any, agent: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs, net_arch=[])
-        self.q_net = build_network(agent.network, self.features_dim, int(self.action_space.n), activation="relu")
+        self.q_net = build_network(
+            agent.network, self.features_dim, int(self.action_space.n), activation="relu"
+        )
         scale_learning_rates(self.q_net, agent.learning_rate, agent.learning_rates)
 
 
@@ -76,7 +78,9 @@ class NetworkActorCriticPolicy(ActorCriticPolicy):
         # The gains are Stable-Baselines3's own: a nearly uniform policy and an unscaled value at the start.
         actor = build_network(self.agent.network, self.features_dim, n_outputs, output_gain=0.01)
         critic_spec = getattr(self.agent, "critic", None)
-        critic = None if critic_spec is None else build_network(critic_spec, self.features_dim, 1, output_gain=1.0)
+        critic = (
+            None if critic_spec is None else build_network(critic_spec, self.features_dim, 1, output_gain=1.0)
+        )
         for network in filter(None, (actor, critic)):
             scale_learning_rates(network, self.agent.learning_rate, self.agent.learning_rates)
         self.mlp_extractor = ActorCriticNetworks(actor, critic, n_outputs)  # type: ignore[assignment]

@@ -41,7 +41,12 @@ class TrainingEnv(DummyVecEnv):
         self.interactions = 0
         self.on_episode: Callable[[int, float, int], None] | None = None
         if list(self.keys) != [None]:
-            raise InputError("environment.id", str(self.envs[0]), "has a dictionary or tuple observation", "flatten it with a wrapper")
+            raise InputError(
+                "environment.id",
+                str(self.envs[0]),
+                "has a dictionary or tuple observation",
+                "flatten it with a wrapper",
+            )
 
     @property
     def id(self) -> str:
@@ -107,7 +112,12 @@ class TrainingEnv(DummyVecEnv):
         from environments.state import restore
 
         if len(state["members"]) != self.num_envs:
-            raise InputError("state.members", len(state["members"]), f"environments do not fit {self.num_envs}", "use the same n_envs")
+            raise InputError(
+                "state.members",
+                len(state["members"]),
+                f"environments do not fit {self.num_envs}",
+                "use the same n_envs",
+            )
         for env, member in zip(self.envs, state["members"], strict=True):
             restore(env, member)
         self.buf_obs[None][:] = state["observations"]
@@ -124,7 +134,9 @@ class TrainingEnv(DummyVecEnv):
         return all(is_exact(env) for env in self.envs)
 
 
-def make_environment(env_id: str, options: dict[str, Any] | None = None, observation: str | None = None) -> gym.Env:
+def make_environment(
+    env_id: str, options: dict[str, Any] | None = None, observation: str | None = None
+) -> gym.Env:
     """Build one environment with the study's observation transform.
 
     Raises:
@@ -135,9 +147,16 @@ def make_environment(env_id: str, options: dict[str, Any] | None = None, observa
     except gym.error.Error:
         raise unknown_environment(env_id) from None
     except (TypeError, ValueError) as error:
-        raise InputError("environment.options", options, f"are refused by {env_id} ({error})", "see the environment's docstring") from None
+        raise InputError(
+            "environment.options",
+            options,
+            f"are refused by {env_id} ({error})",
+            "see the environment's docstring",
+        ) from None
     except ModuleNotFoundError as error:
-        raise InputError("environment.id", env_id, f"needs {error.name}", f"pip install {error.name}") from None
+        raise InputError(
+            "environment.id", env_id, f"needs {error.name}", f"pip install {error.name}"
+        ) from None
     space, transform = observation_transform(env.observation_space, observation)
     if transform is None:
         return env
@@ -146,7 +165,9 @@ def make_environment(env_id: str, options: dict[str, Any] | None = None, observa
 
 def unknown_environment(env_id: str) -> InputError:
     """The error for an id that is not registered."""
-    return InputError("environment.id", env_id, "is not a registered environment", nearest(env_id, gym.registry))
+    return InputError(
+        "environment.id", env_id, "is not a registered environment", nearest(env_id, gym.registry)
+    )
 
 
 def observation_transform(space: spaces.Space, kind: str | None) -> tuple[spaces.Space, Observe | None]:
@@ -166,13 +187,25 @@ def observation_transform(space: spaces.Space, kind: str | None) -> tuple[spaces
     if kind == "raw":
         return space, None
     if box is None:
-        raise InputError("environment.observation", kind, f"does not fit the observation space {space}", 'write observation = "raw"')
+        raise InputError(
+            "environment.observation",
+            kind,
+            f"does not fit the observation space {space}",
+            'write observation = "raw"',
+        )
     if kind == "arctan":
         limit = np.full(box.shape, np.pi / 2, dtype=np.float32)
         return spaces.Box(-limit, limit, dtype=np.float32), lambda x: np.arctan(x).astype(np.float32)
     if not bounded:
         index = int(np.argmin(np.isfinite(box.low.ravel()) & np.isfinite(box.high.ravel())))
-        raise InputError("environment.observation", kind, f"needs limits, but component {index} has none", 'write observation = "arctan" or "raw"')
+        raise InputError(
+            "environment.observation",
+            kind,
+            f"needs limits, but component {index} has none",
+            'write observation = "arctan" or "raw"',
+        )
     low, span = box.low.astype(np.float64), (box.high.astype(np.float64) - box.low.astype(np.float64))
     one = np.ones(box.shape, dtype=np.float32)
-    return spaces.Box(-one, one, dtype=np.float32), lambda x: np.clip((2.0 * (x - low) / span - 1.0), -1.0, 1.0).astype(np.float32)
+    return spaces.Box(-one, one, dtype=np.float32), lambda x: np.clip(
+        (2.0 * (x - low) / span - 1.0), -1.0, 1.0
+    ).astype(np.float32)

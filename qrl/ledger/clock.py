@@ -9,9 +9,9 @@ from typing import NoReturn
 
 from qrl.ledger.schema import PHASES
 
-# Reading the process's CPU clock is a system call of 0.7 us or more, ten times the wall clock's cost, and it
-# cools the caches. So it is read at most once in this many nanoseconds of wall time.
-_POOL_NS = 500_000
+# Reading the process's CPU clock is a system call of about 1 us, ten times the wall clock's cost, and sharing
+# it out costs two more. So it is read at most once in this many nanoseconds of wall time.
+_POOL_NS = 2_000_000
 
 # An open phase of higher rank keeps what is opened inside it: a circuit that runs during an evaluation
 # belongs to the evaluation and not to training. Phases of equal rank nest freely.
@@ -81,7 +81,7 @@ class PhaseClock:
     Phases opened inside "evaluate", "tune", "ledger" or "io" stay with that phase. The clock belongs to the
     thread that uses it.
 
-    Wall time is read at every boundary, CPU time at most every half millisecond: between two readings the
+    Wall time is read at every boundary, CPU time at most every two milliseconds: between two readings the
     phases are pooled and share the CPU time by wall time. Where the phase that ends a pool has itself half a
     millisecond or more, the others get at most one thread's worth, `min(c, w_others)`, and this phase the
     rest.
@@ -95,8 +95,10 @@ class PhaseClock:
     __slots__ = (
         "_cpu",
         "_due",
+        "_order",
         "_pop",
         "_push",
+        "_shared",
         "_start_cpu",
         "_start_wall",
         "_wall",
@@ -109,12 +111,14 @@ class PhaseClock:
         self.phases = _Phases()
         for name in PHASES:
             self.phases[name] = Phase(self, name)
+        # "idle" is in every pool, and first here, so that sharing out a pool need not go through every phase
+        self._order = tuple(sorted(self.phases.values(), key=lambda phase: phase.name != "idle"))
         outer: list[Phase] = []
         self._push, self._pop = outer.append, outer.pop
         self.current = self.phases["idle"]
         self.elapsed_ns = (0, 0)
         self._cpu = self._start_cpu = process_time_ns()
-        self._wall = self._start_wall = perf_counter_ns()
+        self._wall = self._shared = self._start_wall = perf_counter_ns()
         self._due = self._wall + _POOL_NS
 
     def phase(self, name: str) -> Phase:
@@ -129,22 +133,28 @@ class PhaseClock:
         cpu = process_time_ns()
         used = cpu - self._cpu
         self._cpu = cpu
+        pool = self._wall - self._shared
+        self._shared = self._wall
         self._due = self._wall + _POOL_NS
-        pool = sum([phase._pooled_ns for phase in self.phases.values()])
         share = used
-        if closing._pooled_ns >= _POOL_NS:
-            pool -= closing._pooled_ns
-            closing.wall_ns += closing._pooled_ns
+        own = closing._pooled_ns
+        if own >= _POOL_NS:
+            closing.wall_ns += own
             closing._pooled_ns = 0
+            pool -= own
             share = min(used, pool)
-        for phase in self.phases.values():
+        left = pool
+        for phase in self._order:
+            if not left:
+                break
             pooled = phase._pooled_ns
             if pooled:
                 part = share * pooled // pool
                 phase.cpu_ns += part
-                used -= part
                 phase.wall_ns += pooled
                 phase._pooled_ns = 0
+                used -= part
+                left -= pooled
         closing.cpu_ns += used
 
     def stamp(self) -> None:

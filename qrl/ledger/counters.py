@@ -69,18 +69,19 @@ class Counters:
 
     Executions belong to "quantum" (to "qpu" or "queue" while one of them is open), interactions and episodes
     to "environment", updates to "learn", whichever of these phases is open; what happens during "evaluate",
-    "tune", "io" or "ledger" is counted there.
+    "tune", "io" or "ledger" is counted there. `of_interactions` and `of_updates` are the counts that the
+    learner's numbers go to, by the phase that is open.
 
     Source: own construction.
     """
 
-    __slots__ = ("_interaction", "_phases", "_update", "_usage")
+    __slots__ = ("_phases", "_usage", "of_interactions", "of_updates")
 
     def __init__(self) -> None:
         self._phases = {name: Counts() for name in PHASES}
         self._usage = {name: self._phases[_home(name, "quantum", "qpu", "queue")] for name in PHASES}
-        self._interaction = {name: self._phases[_home(name, "environment")] for name in PHASES}
-        self._update = {name: self._phases[_home(name, "learn")] for name in PHASES}
+        self.of_interactions = {name: self._phases[_home(name, "environment")] for name in PHASES}
+        self.of_updates = {name: self._phases[_home(name, "learn")] for name in PHASES}
 
     def count(self, phase: str, usage: UsageLike | Mapping[str, Any]) -> None:
         """Add a usage record: an object with the attributes of `UsageLike`, or a mapping."""
@@ -101,28 +102,11 @@ class Counters:
         if rule is not None:
             counts.rules.add(rule)
 
-    def add(
-        self,
-        phase: str,
-        interactions: int,
-        episodes: int,
-        updates: int,
-        qpu_s: float | None,
-        queue_s: float | None,
-    ) -> None:
-        """Add to the learner's counts and to a job's seconds."""
-        if interactions or episodes:
-            counts = self._interaction[phase]
-            counts.interactions += interactions
-            counts.episodes += episodes
-        if updates:
-            self._update[phase].updates += updates
-        if qpu_s is not None:
-            counts = self._usage[phase]
-            counts.qpu_s = (counts.qpu_s or 0.0) + qpu_s
-        if queue_s is not None:
-            counts = self._usage[phase]
-            counts.queue_s = (counts.queue_s or 0.0) + queue_s
+    def add_job(self, phase: str, qpu_s: float, queue_s: float) -> None:
+        """Add a job's billed and waiting seconds."""
+        counts = self._usage[phase]
+        counts.qpu_s = (counts.qpu_s or 0.0) + qpu_s
+        counts.queue_s = (counts.queue_s or 0.0) + queue_s
 
     def training_interactions(self) -> int:
         """Interactions of training since the last window closed."""

@@ -60,7 +60,9 @@ def pack(tree: Any) -> tuple[Any, dict[str, np.ndarray]]:
             return [walk(value, f"{path}/{index}") for index, value in enumerate(node)]
         if node is None or isinstance(node, bool | int | float | str):
             return node
-        raise TypeError(f"state.{path}: a {type(node).__name__} cannot be stored; use arrays, tensors and JSON values")
+        raise TypeError(
+            f"state.{path}: a {type(node).__name__} cannot be stored; use arrays, tensors and JSON values"
+        )
 
     return walk(tree, ""), arrays
 
@@ -101,7 +103,9 @@ def write_checkpoint(folder: Path, state: Any, info: dict[str, Any] | None = Non
         manifest = {
             "schema": SCHEMA,
             **(info or {}),
-            "files": {name: {"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in files.items()},
+            "files": {
+                name: {"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in files.items()
+            },
         }
         _write(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
         sync_folder(temporary)
@@ -128,15 +132,27 @@ def read_checkpoint(folder: Path) -> tuple[Any, dict[str, Any]]:
         manifest = json.loads(_read(folder / "manifest.json", 2**20))
         files = manifest["files"]
         if manifest["schema"] != SCHEMA:
-            raise InputError("checkpoint", str(folder), f"has schema {manifest['schema']}", f"this version reads schema {SCHEMA}")
+            raise InputError(
+                "checkpoint",
+                str(folder),
+                f"has schema {manifest['schema']}",
+                f"this version reads schema {SCHEMA}",
+            )
         content = {}
         for name, limit in (("tensors.safetensors", MAX_TENSOR_BYTES), ("state.json", MAX_STATE_BYTES)):
             content[name] = _read(folder / name, limit)
             if hashlib.sha256(content[name]).hexdigest() != files[name]["sha256"]:
-                raise InputError("checkpoint", str(folder / name), "differs from its manifest", "use an earlier checkpoint")
+                raise InputError(
+                    "checkpoint", str(folder / name), "differs from its manifest", "use an earlier checkpoint"
+                )
         return unpack(json.loads(content["state.json"]), load(content["tensors.safetensors"])), manifest
     except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError("checkpoint", str(folder), f"cannot be read ({type(error).__name__}: {error})", "use an earlier checkpoint") from None
+        raise InputError(
+            "checkpoint",
+            str(folder),
+            f"cannot be read ({type(error).__name__}: {error})",
+            "use an earlier checkpoint",
+        ) from None
 
 
 def step_of(folder: Path) -> int | None:
@@ -177,7 +193,9 @@ def load_latest(root: Path) -> tuple[int, Any, dict[str, Any]] | None:
             folder.rename(aside)
             _log.warning("%s; set aside as %s", error, aside.name)
     if steps:
-        raise NoUsableCheckpointError(f"checkpoints: none of {len(steps)} in {root} verifies; delete the run folder to begin it anew")
+        raise NoUsableCheckpointError(
+            f"checkpoints: none of {len(steps)} in {root} verifies; delete the run folder to begin it anew"
+        )
     return None
 
 

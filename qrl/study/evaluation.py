@@ -43,14 +43,21 @@ class Evaluator:
         InputError: an unknown id or refused options.
     """
 
-    def __init__(self, env_id: str, options: dict[str, Any], observation: str | None, episodes: int, seed: int) -> None:
+    def __init__(
+        self, env_id: str, options: dict[str, Any], observation: str | None, episodes: int, seed: int
+    ) -> None:
         self.episodes, self.seed = episodes, seed
         try:
             self.env = gym.make_vec(env_id, num_envs=episodes, **options)
         except gym.error.Error:
             raise unknown_environment(env_id) from None
         except (TypeError, ValueError) as error:
-            raise InputError("environment.options", options, f"are refused by {env_id} ({error})", "see the environment's docstring") from None
+            raise InputError(
+                "environment.options",
+                options,
+                f"are refused by {env_id} ({error})",
+                "see the environment's docstring",
+            ) from None
         _, self._transform = observation_transform(self.env.single_observation_space, observation)
 
     def __call__(self, agent: StatefulAgent) -> Evaluation:
@@ -73,7 +80,12 @@ class Evaluator:
             running &= ~(terminated | truncated)
             if not running.any():
                 return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)))
-        raise InputError("environment.id", str(self.env.spec), f"does not end an episode within {MAX_STEPS} steps", "set max_episode_steps")
+        raise InputError(
+            "environment.id",
+            str(self.env.spec),
+            f"does not end an episode within {MAX_STEPS} steps",
+            "set max_episode_steps",
+        )
 
     def close(self) -> None:
         """Release the environments."""

@@ -1,4 +1,4 @@
-"""A study run by run: one process each, started from a server process that has imported everything and computed nothing."""
+"""A study run by run: one process each, forked from a server that has imported everything and computed nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +58,19 @@ def check_study_folder(recipe: Recipe, out: Path) -> None:
     for data in (before, now):
         data["study"].pop("seeds")
     common = agents[0].keys() & agents[1].keys()
-    pairs = [({k: agents[0][k] for k in common}, {k: agents[1][k] for k in common}, "agents"), (before, now, "")]
+    pairs = [
+        ({k: agents[0][k] for k in common}, {k: agents[1][k] for k in common}, "agents"),
+        (before, now, ""),
+    ]
     for old, new, prefix in pairs:
         difference = _first_difference(old, new, prefix)
         if difference is not None:
             where, was, is_now = difference
             raise InputError(
-                where, f"{is_now!r}", f"differs from {was!r} in {path}", "give the study another name (--set study.name=...) or another --out"
+                where,
+                f"{is_now!r}",
+                f"differs from {was!r} in {path}",
+                "give the study another name (--set study.name=...) or another --out",
             )
 
 
@@ -114,7 +119,7 @@ def execute(
     context.set_forkserver_preload(["qrl.study.preload"])
     waiting = [task for task in tasks if not (task.folder / "DONE.json").exists()]
     crashes: dict[Task, int] = {}
-    live: dict[BaseProcess, Task] = {}
+    live: dict[Any, Task] = {}
     data = recipe.to_dict()
     try:
         while waiting or live:
@@ -133,7 +138,9 @@ def execute(
                     _stop(live)
                     return code - 128
                 if code == FATAL:
-                    raise StudyError(f"{task.agent} seed {task.seed} could not go on; its message stands above")
+                    raise StudyError(
+                        f"{task.agent} seed {task.seed} could not go on; its message stands above"
+                    )
                 crashes[task] = crashes.get(task, 0) + 1
                 if _crashed(task, code, crashes[task]):
                     waiting.append(task)
@@ -149,9 +156,12 @@ def _crashed(task: Task, code: int, times: int) -> bool:
     """Say which process died, and whether to try again."""
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     if times < MAX_CRASHES:
-        print(f"warning: the process of {task.agent} seed {task.seed} died ({how}); continuing from its checkpoint", file=sys.stderr)
+        print(
+            f"warning: the process of {task.agent} seed {task.seed} died ({how}); continuing from its checkpoint",
+            file=sys.stderr,
+        )
         return True
-    done = {
+    done: dict[str, Any] = {
         "status": "failed",
         "reason": f"its process died {times} times ({how})",
         "final_evaluation": None,
@@ -162,11 +172,14 @@ def _crashed(task: Task, code: int, times: int) -> bool:
         "n_parameters": {},
     }
     write_atomic(task.folder / "DONE.json", json.dumps(done, indent=1) + "\n")
-    print(f"warning: {task.agent} seed {task.seed} is recorded as failed: its process died {times} times ({how})", file=sys.stderr)
+    print(
+        f"warning: {task.agent} seed {task.seed} is recorded as failed: its process died {times} times ({how})",
+        file=sys.stderr,
+    )
     return False
 
 
-def _stop(live: dict[BaseProcess, Task]) -> None:
+def _stop(live: dict[Any, Task]) -> None:
     """Let the live runs write their checkpoints and leave."""
     for process in live:
         process.terminate()

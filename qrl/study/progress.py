@@ -52,7 +52,9 @@ class Progress:
         """By agent: runs finished, begun and in all, share of the interactions done, newest evaluation mean."""
         rows: dict[str, dict[str, Any]] = {}
         for task in self.tasks:
-            row = rows.setdefault(task.agent, {"finished": 0, "begun": 0, "runs": 0, "share": 0.0, "last": []})
+            row = rows.setdefault(
+                task.agent, {"finished": 0, "begun": 0, "runs": 0, "share": 0.0, "last": []}
+            )
             row["runs"] += 1
             if task.folder not in self._finished and (task.folder / "DONE.json").exists():
                 self._finished.add(task.folder)
@@ -76,7 +78,10 @@ class Progress:
 
         rows = self.snapshot()
         share = sum(row["share"] for row in rows.values())
-        table = Table(title=f"{sum(r['finished'] for r in rows.values())} of {len(self.tasks)} runs, {self._left(share)}", title_justify="left")
+        table = Table(
+            title=f"{sum(r['finished'] for r in rows.values())} of {len(self.tasks)} runs, {self._left(share)}",
+            title_justify="left",
+        )
         for column in ("agent", "finished", "running", "interactions", "newest mean return"):
             table.add_column(column)
         for name, row in rows.items():
@@ -100,7 +105,7 @@ class Progress:
 
 
 class LiveView:
-    """Shows a ``Progress`` on a terminal and stays silent elsewhere; use as a context manager and call it to refresh."""
+    """Shows a ``Progress`` on a terminal and stays silent elsewhere; a context manager, called to refresh."""
 
     def __init__(self, progress: Progress, console: Console) -> None:
         self.progress, self.console = progress, console
@@ -119,7 +124,7 @@ class LiveView:
         if self._live is not None:
             self._live.stop()
 
-    def __call__(self, live_runs: int = 0) -> None:  # noqa: ARG002
+    def __call__(self, live_runs: int = 0) -> None:
         """Refresh, at most twice a second: looking must not cost what is being measured."""
         if self._live is not None and time.monotonic() >= self._next:
             self._live.update(self.progress.table(), refresh=True)

@@ -15,7 +15,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from qrl.errors import InputError, nearest
-from qrl.specs import AgentSpec, Finite, MatchedMLPNetwork, Name, PositiveInt, Spec, input_error, register_model
+from qrl.specs import (
+    AgentSpec,
+    Finite,
+    MatchedMLPNetwork,
+    Name,
+    PositiveInt,
+    Spec,
+    input_error,
+    register_model,
+)
 
 MAX_RECIPE_BYTES = 1_000_000
 MAX_SEED = 2**32
@@ -41,7 +50,7 @@ class Environment(Spec):
 
     id: str
     """Gymnasium id (``qrl envs`` lists ours)."""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     """Keywords of the environment."""
     observation: Literal["scaled", "arctan", "raw"] | None = None
     """``scaled``: to [-1, 1] by the space's limits (default where it is bounded); ``arctan``; ``raw``."""
@@ -63,7 +72,9 @@ class Budget(Spec):
         if isinstance(self.evaluations, list):
             looks = {n for n in self.evaluations if n <= self.interactions}
         else:
-            looks = {math.ceil(self.interactions * k / self.evaluations) for k in range(1, self.evaluations + 1)}
+            looks = {
+                math.ceil(self.interactions * k / self.evaluations) for k in range(1, self.evaluations + 1)
+            }
         return tuple(sorted(looks | {self.interactions}))
 
 
@@ -94,15 +105,16 @@ class Recipe(Spec):
         for agent in self.agents:
             for field in ("network", "critic"):
                 network = getattr(agent, field, None)
-                if isinstance(network, MatchedMLPNetwork) and network.n_parameters is None:
-                    if network.match not in names or network.match == agent.name:
-                        others = [name for name in names if name != agent.name]
-                        raise InputError(
-                            f"agents.{names.index(agent.name)}.{field}.match",
-                            network.match,
-                            "is not another agent of this recipe",
-                            nearest(str(network.match), others),
-                        )
+                if not isinstance(network, MatchedMLPNetwork) or network.n_parameters is not None:
+                    continue
+                others = [name for name in names if name != agent.name]
+                if network.match not in others:
+                    raise InputError(
+                        f"agents.{names.index(agent.name)}.{field}.match",
+                        network.match,
+                        "is not another agent of this recipe",
+                        nearest(str(network.match), others),
+                    )
         return self
 
     @property
@@ -119,7 +131,9 @@ class Recipe(Spec):
         for agent in self.agents:
             if agent.name == name:
                 return agent
-        raise InputError("agents", name, "is not an agent of this recipe", nearest(name, [a.name for a in self.agents]))
+        raise InputError(
+            "agents", name, "is not an agent of this recipe", nearest(name, [a.name for a in self.agents])
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The resolved recipe as plain TOML-ready data, every default written out."""
@@ -155,7 +169,9 @@ def parse_seeds(text: str) -> range:
     """
     match = re.fullmatch(r"\s*(\d{1,10})\s*(?::\s*(\d{1,10})\s*)?", text)
     if match is None:
-        raise InputError("seeds", text, "is not a range of seeds", "write a:b with 0 <= a < b (half-open), e.g. 0:10")
+        raise InputError(
+            "seeds", text, "is not a range of seeds", "write a:b with 0 <= a < b (half-open), e.g. 0:10"
+        )
     first = int(match[1])
     last = int(match[2]) if match[2] is not None else first + 1
     if first >= last:
@@ -203,7 +219,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError("recipe", str(path), "does not exist", "check the path") from None
     except OSError as error:
-        raise InputError("recipe", str(path), f"cannot be read ({error.strerror})", "check its permissions") from None
+        raise InputError(
+            "recipe", str(path), f"cannot be read ({error.strerror})", "check its permissions"
+        ) from None
     if len(raw) > MAX_RECIPE_BYTES:
         raise InputError("recipe", str(path), "is larger than 1 MB", "a recipe is a short text file")
     try:
@@ -230,7 +248,9 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     """
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise InputError("--set", override, "is not PATH=VALUE", "write e.g. --set agents.0.network.n_layers=5")
+        raise InputError(
+            "--set", override, "is not PATH=VALUE", "write e.g. --set agents.0.network.n_layers=5"
+        )
     keys = path.split(".")
     node: Any = data
     for depth, key in enumerate(keys):
@@ -238,7 +258,9 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         here = ".".join(keys[: depth + 1])
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
-                raise InputError("--set", here, "leads nowhere", f"the list has the items 0 to {len(node) - 1}")
+                raise InputError(
+                    "--set", here, "leads nowhere", f"the list has the items 0 to {len(node) - 1}"
+                )
             index: Any = int(key)
         elif isinstance(node, dict):
             index = key
@@ -296,5 +318,7 @@ def _inline(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_inline, value)) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_key(k)} = {_inline(v)}" for k, v in value.items()) + " }" if value else "{}"
+        return (
+            "{ " + ", ".join(f"{_key(k)} = {_inline(v)}" for k, v in value.items()) + " }" if value else "{}"
+        )
     raise TypeError(f"a recipe cannot hold a {type(value).__name__}")

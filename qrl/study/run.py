@@ -62,7 +62,7 @@ class Lines:
     def append(self, record: dict[str, Any]) -> None:
         """Write one record."""
         flagged = [key for key, value in record.items() if isinstance(value, float) and value != value]
-        clean = {**record, **{key: None for key in flagged}, **({"nan": flagged} if flagged else {})}
+        clean = {**record, **dict.fromkeys(flagged), **({"nan": flagged} if flagged else {})}
         os.write(self._descriptor, (json.dumps(clean, allow_nan=False) + "\n").encode())
 
     def sync(self) -> None:
@@ -77,7 +77,9 @@ class Lines:
 class Recorder(BaseCallback):
     """Watches a run from inside ``learn``: evaluates and checkpoints where a rollout begins, records episodes."""
 
-    def __init__(self, recipe: Recipe, seed: int, folder: Path, agent: StatefulAgent, env: TrainingEnv, ledger: Ledger) -> None:
+    def __init__(
+        self, recipe: Recipe, seed: int, folder: Path, agent: StatefulAgent, env: TrainingEnv, ledger: Ledger
+    ) -> None:
         super().__init__()
         self.recipe, self.folder, self.agent, self.env, self.ledger = recipe, folder, agent, env, ledger
         self.episodes_done = 0
@@ -92,7 +94,9 @@ class Recorder(BaseCallback):
         self._evaluator = Evaluator(*common, budget.evaluation_episodes, child_seed(0, "evaluation"))
         self._confirm: Evaluator | None = None
         if recipe.threshold is not None:
-            self._confirm = Evaluator(*common, recipe.threshold.confirmation_episodes, child_seed(seed, "confirmation"))
+            self._confirm = Evaluator(
+                *common, recipe.threshold.confirmation_episodes, child_seed(seed, "confirmation")
+            )
         env.on_episode = self._episode
 
     # ------------------------------------------------------------------ the life of the files
@@ -144,7 +148,13 @@ class Recorder(BaseCallback):
     def _episode(self, member: int, total: float, length: int) -> None:
         self.episodes_done += 1
         self._episodes.append(
-            {"episode": self.episodes_done, "interactions": self.env.interactions, "environment": member, "return": total, "length": length}
+            {
+                "episode": self.episodes_done,
+                "interactions": self.env.interactions,
+                "environment": member,
+                "return": total,
+                "length": length,
+            }
         )
 
     # ------------------------------------------------------------------ records
@@ -153,7 +163,9 @@ class Recorder(BaseCallback):
         """Evaluate now, confirm a first crossing on fresh episodes, close the ledger's window."""
         step = self.agent.num_timesteps  # type: ignore[attr-defined]
         if self.agent.diverged():
-            raise Diverged(f"a trained parameter is NaN or infinite after {step} interactions; lower the learning rate")
+            raise Diverged(
+                f"a trained parameter is NaN or infinite after {step} interactions; lower the learning rate"
+            )
         with self.ledger.phase("evaluate"):
             result = self._evaluator(self.agent)
             record = {
@@ -181,7 +193,11 @@ class Recorder(BaseCallback):
         return {"return_mean": fresh.mean, "returns": list(fresh.returns), "passed": self._solved}
 
     def _book(self) -> None:
-        now = {"interactions": self.env.interactions, "episodes": self.episodes_done, "updates": self.agent.updates}
+        now = {
+            "interactions": self.env.interactions,
+            "episodes": self.episodes_done,
+            "updates": self.agent.updates,
+        }
         self.ledger.add(**{key: now[key] - self._booked[key] for key in now})
         self._booked = now
 
@@ -191,7 +207,12 @@ class Recorder(BaseCallback):
             self._book()
             for file in (self._episodes, self._evaluations):
                 file.sync()
-            state = {"agent": self.agent.state(), "episodes": self.episodes_done, "booked": self._booked, "ledger": self.ledger.state()}
+            state = {
+                "agent": self.agent.state(),
+                "episodes": self.episodes_done,
+                "booked": self._booked,
+                "ledger": self.ledger.state(),
+            }
             save_step(self.folder / "checkpoints", self.agent.num_timesteps, state)  # type: ignore[attr-defined]
             self._checkpointed = time.monotonic()
 
@@ -213,8 +234,15 @@ def run(recipe: Recipe | dict[str, Any], agent: str, seed: int, folder: str | Pa
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder):
         torch.set_num_threads(1)
-        write_atomic(folder / "recipe.toml", dump_toml({**recipe.to_dict(), "study": {"name": recipe.study.name, "seeds": f"{seed}:{seed + 1}"}}))
-        with Ledger(f"{recipe.study.name}/{agent}/seed={seed}", seed, agent, folder / "ledger.jsonl", n_cpus=1) as ledger:
+        write_atomic(
+            folder / "recipe.toml",
+            dump_toml(
+                {**recipe.to_dict(), "study": {"name": recipe.study.name, "seeds": f"{seed}:{seed + 1}"}}
+            ),
+        )
+        with Ledger(
+            f"{recipe.study.name}/{agent}/seed={seed}", seed, agent, folder / "ledger.jsonl", n_cpus=1
+        ) as ledger:
             outcome = _train(recipe, agent, seed, folder, ledger)
         _finish(folder, ledger, outcome)
     return folder
@@ -238,14 +266,22 @@ def _train(recipe: Recipe, name: str, seed: int, folder: Path, ledger: Ledger) -
         with _signals(recorder):
             remaining = recipe.budget.interactions - agent.num_timesteps
             if remaining > 0:
-                agent.learn(remaining, callback=recorder, log_interval=None, reset_num_timesteps=recorder.resumed_from is None)
+                agent.learn(
+                    remaining,
+                    callback=recorder,
+                    log_interval=None,
+                    reset_num_timesteps=recorder.resumed_from is None,
+                )
             if recorder._last_look < agent.num_timesteps:
                 recorder.evaluate()
                 recorder.checkpoint()
     except (MemoryError, OSError):
         raise
     except Exception as error:
-        outcome = {"status": "diverged" if isinstance(error, Diverged) else "failed", "reason": f"{type(error).__name__}: {error}"}
+        outcome = {
+            "status": "diverged" if isinstance(error, Diverged) else "failed",
+            "reason": f"{type(error).__name__}: {error}",
+        }
         write_atomic(folder / "failure.log", traceback.format_exc())
     finally:
         recorder.close()
@@ -288,9 +324,17 @@ def describe_circuit(agent: StatefulAgent, ledger: Ledger) -> None:
     """Tell the ledger which circuit the agent's executions are of, where it has one."""
     network = getattr(agent.spec, "network", None)
     if isinstance(network, QuantumNetwork):
-        circuit = build_circuit(network, agent.observation_space.shape[0] if agent.observation_space.shape else None)  # type: ignore[attr-defined]
+        circuit = build_circuit(
+            network, agent.observation_space.shape[0] if agent.observation_space.shape else None
+        )  # type: ignore[attr-defined]
         n2q = circuit.two_qubit_count
-        ledger.describe(n_qubits=circuit.n_qubits, depth=circuit.depth, n1q=len(circuit.gates) - n2q, n2q=n2q, backend=network.backend)
+        ledger.describe(
+            n_qubits=circuit.n_qubits,
+            depth=circuit.depth,
+            n1q=len(circuit.gates) - n2q,
+            n2q=n2q,
+            backend=network.backend,
+        )
 
 
 def _write_manifest(folder: Path, recipe: Recipe, agent: Any, env: TrainingEnv, seed: int) -> None:
@@ -298,12 +342,17 @@ def _write_manifest(folder: Path, recipe: Recipe, agent: Any, env: TrainingEnv, 
     if path.exists():
         first = json.loads(path.read_text())
         if first["threads"] != torch.get_num_threads():
-            print(f"warning: {folder.name} was begun with {first['threads']} threads; its continuation is not bit-exact", file=sys.stderr)
+            print(
+                f"warning: {folder.name} was begun with {first['threads']} threads; its continuation is not bit-exact",
+                file=sys.stderr,
+            )
         return
     network = getattr(agent.spec, "network", None)
     digest = None
     if isinstance(network, QuantumNetwork):
-        digest = build_circuit(network, agent.observation_space.shape[0] if agent.observation_space.shape else None).digest
+        digest = build_circuit(
+            network, agent.observation_space.shape[0] if agent.observation_space.shape else None
+        ).digest
     manifest = {
         "versions": _versions(),
         "commit": _commit(),
@@ -313,9 +362,15 @@ def _write_manifest(folder: Path, recipe: Recipe, agent: Any, env: TrainingEnv, 
         "circuit_digest": digest,
         "recipe_digest": recipe.digest,
         "agent": agent.spec.model_dump(mode="json"),
-        "seeds": {"seed": seed, **{name: child_seed(seed, name) for name in SEED_KEYS}, "environments": list(child_seeds(seed, "environment", env.num_envs))},
+        "seeds": {
+            "seed": seed,
+            **{name: child_seed(seed, name) for name in SEED_KEYS},
+            "environments": list(child_seeds(seed, "environment", env.num_envs)),
+        },
         "resume": "exact" if env.exact else "statistical",
-        "resume_reason": None if env.exact else f"{env.id} has no state()/set_state() and no adapter: a resumed run starts a fresh episode",
+        "resume_reason": None
+        if env.exact
+        else f"{env.id} has no state()/set_state() and no adapter: a resumed run starts a fresh episode",
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     write_atomic(path, json.dumps(manifest, indent=1) + "\n")
@@ -339,8 +394,17 @@ def _commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, timeout=10, check=True).stdout
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     return commit + ("+changes" if changed.strip() else "")
@@ -363,7 +427,12 @@ def _lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise InputError("folder", str(folder), "is being written by another process", "wait for it or choose another --out") from None
+            raise InputError(
+                "folder",
+                str(folder),
+                "is being written by another process",
+                "wait for it or choose another --out",
+            ) from None
         file.write(f"{platform.node()} {os.getpid()}\n")
         file.flush()
         yield
@@ -373,7 +442,7 @@ def _lock(folder: Path) -> Iterator[None]:
 def _signals(recorder: Recorder) -> Iterator[None]:
     """SIGINT, SIGTERM and SIGUSR1 set a flag that the recorder looks at; a second SIGINT exits at once."""
 
-    def on_signal(signum: int, frame: Any) -> None:  # noqa: ARG001
+    def on_signal(signum: int, frame: Any) -> None:
         if signum == signal.SIGINT and recorder.stop is not None:
             os._exit(130)
         recorder.stop = signum

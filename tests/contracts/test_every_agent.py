@@ -17,8 +17,20 @@ MLP = {"kind": "mlp", "hidden": [8]}
 PPO_SMALL = {"n_envs": 2, "n_steps": 32, "batch_size": 32, "n_epochs": 2}
 
 AGENTS = {
-    "dqn-mlp": {"algorithm": "dqn", "network": MLP, "learning_starts": 50, "batch_size": 8, "buffer_size": 120},
-    "dqn-quantum": {"algorithm": "dqn", "network": QUANTUM, "learning_starts": 50, "batch_size": 8, "train_freq": 4},
+    "dqn-mlp": {
+        "algorithm": "dqn",
+        "network": MLP,
+        "learning_starts": 50,
+        "batch_size": 8,
+        "buffer_size": 120,
+    },
+    "dqn-quantum": {
+        "algorithm": "dqn",
+        "network": QUANTUM,
+        "learning_starts": 50,
+        "batch_size": 8,
+        "train_freq": 4,
+    },
     "ppo-mlp": {"algorithm": "ppo", "network": MLP, "schedule": "linear", **PPO_SMALL},
     "ppo-quantum": {"algorithm": "ppo", "network": QUANTUM, **PPO_SMALL},
     "reinforce-mlp": {"algorithm": "reinforce", "network": MLP, "batch_episodes": 3, "n_envs": 2},
@@ -53,11 +65,22 @@ def recipe_for(agent, environment):
         n_qubits = max(2, min(outputs, 4))
         words = ["I" * (a % n_qubits) + "Z" + "I" * (n_qubits - a % n_qubits - 1) for a in range(outputs)]
         # reuploading reads feature (q + l n) mod n_features: enough layers to see a part of every observation
-        spec = {**spec, "network": {**spec["network"], "n_qubits": n_qubits, "n_features": inputs, "observables": words}}
+        spec = {
+            **spec,
+            "network": {**spec["network"], "n_qubits": n_qubits, "n_features": inputs, "observables": words},
+        }
     return {
         "study": {"name": "resume"},
-        "environment": {"id": env_id, "options": options, **({} if observation is None else {"observation": observation})},
-        "budget": {"interactions": BUDGET, "evaluations": [0, 60, KILLED_AT, BUDGET], "evaluation_episodes": 3},
+        "environment": {
+            "id": env_id,
+            "options": options,
+            **({} if observation is None else {"observation": observation}),
+        },
+        "budget": {
+            "interactions": BUDGET,
+            "evaluations": [0, 60, KILLED_AT, BUDGET],
+            "evaluation_episodes": 3,
+        },
         "agents": [spec],
     }
 
@@ -116,12 +139,19 @@ def test_save_and_load_give_the_same_actions(tmp_path, agent):
     trained = qrl.build_agent(spec, "CartPole-v1", seed=5)
     trained.learn(130)
     trained.save(tmp_path / "agent")
-    assert sorted(p.name for p in (tmp_path / "agent").iterdir()) == ["manifest.json", "state.json", "tensors.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "agent").iterdir()) == [
+        "manifest.json",
+        "state.json",
+        "tensors.safetensors",
+    ]
     loaded = type(trained).load(tmp_path / "agent")
     assert loaded.parameters_sha256 == trained.parameters_sha256
     observation = trained.observation_space.sample()
     for _ in range(5):
-        assert (loaded.predict(observation, deterministic=True)[0] == trained.predict(observation, deterministic=True)[0]).all()
+        assert (
+            loaded.predict(observation, deterministic=True)[0]
+            == trained.predict(observation, deterministic=True)[0]
+        ).all()
     if spec["algorithm"] != "random":
         with pytest.raises(InputError, match="holds a"):
             qrl.RandomAgent.load(tmp_path / "agent")

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from qrl.cli import main
+
 RECIPE = """
 [study]
 name = "tiny"
@@ -30,7 +32,12 @@ network = { kind = "mlp", hidden = [4] }
 
 def qrl(*arguments, cwd):
     return subprocess.run(
-        [sys.executable, "-m", "qrl.cli", *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", "qrl.cli", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
@@ -57,7 +64,9 @@ def test_run_prints_a_table_and_writes_a_report(recipe, tmp_path):
 def test_what_there_is(command, tmp_path):
     done = qrl(command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    expected = {"doctor": "circuit engine", "envs": "qrl/AwakeSteering-v0", "circuits": "reuploading"}[command]
+    expected = {"doctor": "circuit engine", "envs": "qrl/AwakeSteering-v0", "circuits": "reuploading"}[
+        command
+    ]
     assert expected in done.stdout
 
 
@@ -78,25 +87,32 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_one_line_exit_2_nothing_written(recipe, tmp_path, case):
+def test_bad_input_is_one_line_exit_2_nothing_written(recipe, tmp_path, case, capsys, monkeypatch):
     arguments, field, hint = BAD[case]
-    done = qrl("run", "recipe.toml", *arguments, "--out", "OUT", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert field in done.stderr
-    assert hint in done.stderr
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "recipe.toml", *arguments, "--out", "OUT"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    assert field in err
+    assert hint in err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["recipe.toml"]
 
 
 def test_missing_recipe(tmp_path):
-    done = qrl("run", "none.toml", cwd=tmp_path)
+    done = qrl("run", "none.toml", "--out", "OUT", cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "none.toml" in done.stderr
 
 
 def test_a_study_folder_of_another_recipe(recipe, tmp_path):
-    assert qrl("run", "recipe.toml", "--agents", "twin", "--seeds", "0:1", "--out", "OUT", cwd=tmp_path).returncode == 0
+    assert (
+        qrl(
+            "run", "recipe.toml", "--agents", "twin", "--seeds", "0:1", "--out", "OUT", cwd=tmp_path
+        ).returncode
+        == 0
+    )
     before = sorted(tmp_path.rglob("*"))
     other = qrl("run", "recipe.toml", "--set", "budget.interactions=70", "--out", "OUT", cwd=tmp_path)
     assert other.returncode == 2

@@ -3,15 +3,29 @@
 import subprocess
 import sys
 
-HEAVY = ("torch", "stable_baselines3", "pennylane", "qiskit", "matplotlib", "plotly", "pandas", "duckdb", "ray", "wandb")
+HEAVY = (
+    "torch",
+    "stable_baselines3",
+    "pennylane",
+    "qiskit",
+    "matplotlib",
+    "plotly",
+    "pandas",
+    "duckdb",
+    "ray",
+    "wandb",
+)
 
 
 def run_python(code, cwd):
-    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def test_import_loads_nothing_heavy_and_registers_environments(tmp_path):
-    code = f"import sys, qrl, gymnasium; print([m for m in {HEAVY} if m in sys.modules], 'qrl/TargetSteering-v0' in gymnasium.registry)"
+    code = f"""import sys, qrl, gymnasium
+print([m for m in {HEAVY} if m in sys.modules], 'qrl/TargetSteering-v0' in gymnasium.registry)"""
     done = run_python(code, tmp_path)
     assert done.stdout.strip() == "[] True", done.stderr
 

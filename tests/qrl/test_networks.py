@@ -5,11 +5,25 @@ import torch
 
 import qrl
 from qrl.errors import InputError
-from qrl.networks import ScaleHead, build_circuit, build_network, count_parameters, default_critic, resolve_agent
+from qrl.networks import (
+    ScaleHead,
+    build_circuit,
+    build_network,
+    count_parameters,
+    default_critic,
+    resolve_agent,
+)
 from qrl.specs import Head, QuantumNetwork, agent_spec
 
 R5 = QuantumNetwork(n_qubits=4, n_layers=5, observables=["ZIII", "IZII"], head=Head(kind="scale"))
-R1 = QuantumNetwork(n_qubits=4, n_layers=5, observables=["ZZII", "IIZZ"], head=Head(kind="unit"), ansatz_options={"squash": "tanh"}, weights_init=(0.0, 3.141592653589793))
+R1 = QuantumNetwork(
+    n_qubits=4,
+    n_layers=5,
+    observables=["ZZII", "IIZZ"],
+    head=Head(kind="unit"),
+    ansatz_options={"squash": "tanh"},
+    weights_init=(0.0, 3.141592653589793),
+)
 R3 = QuantumNetwork(
     n_qubits=4,
     n_layers=5,
@@ -19,7 +33,11 @@ R3 = QuantumNetwork(
 )
 
 
-@pytest.mark.parametrize(("spec", "count"), [(R1, 62), (R3, 94), (R5, 62), (default_critic(R5), 61)], ids=["R1", "R3", "R5", "R5-critic"])
+@pytest.mark.parametrize(
+    ("spec", "count"),
+    [(R1, 62), (R3, 94), (R5, 62), (default_critic(R5), 61)],
+    ids=["R1", "R3", "R5", "R5-critic"],
+)
 def test_published_parameter_counts(spec, count):
     outputs = 1 if count == 61 else 2
     network = build_network(spec, 4, outputs)
@@ -37,17 +55,25 @@ def test_weights_start_in_the_given_interval():
 def test_heads():
     values = torch.tensor([[0.5, -0.5]])
     torch.testing.assert_close(ScaleHead(Head(init=2.0, shift=1.0), 2)(values), torch.tensor([[2.0, 0.0]]))
-    torch.testing.assert_close(ScaleHead(Head(kind="scale", init=[2.0, 4.0]), 2)(values), torch.tensor([[1.0, -2.0]]))
+    torch.testing.assert_close(
+        ScaleHead(Head(kind="scale", init=[2.0, 4.0]), 2)(values), torch.tensor([[1.0, -2.0]])
+    )
     torch.testing.assert_close(ScaleHead(Head(kind="unit", init=2.0), 2)(values), torch.tensor([[1.5, 0.5]]))
-    torch.testing.assert_close(ScaleHead(Head(kind="scale", init=[1.0, -1.0]), 2)(values[:, :1]), torch.tensor([[0.5, -0.5]]))
+    torch.testing.assert_close(
+        ScaleHead(Head(kind="scale", init=[1.0, -1.0]), 2)(values[:, :1]), torch.tensor([[0.5, -0.5]])
+    )
     with pytest.raises(InputError, match="3 numbers"):
         ScaleHead(Head(init=[1.0, 2.0, 3.0]), 2)
 
 
 @pytest.mark.parametrize(("n_inputs", "n_outputs", "spec"), [(4, 2, R5), (4, 2, R1), (4, 2, R3)])
 def test_a_twin_is_within_ten_per_cent_in_everything_trainable(n_inputs, n_outputs, spec):
-    hybrid = agent_spec({"name": "hybrid", "algorithm": "ppo", "network": spec.model_dump(), "learning_rates": {"head": 0.1}})
-    twin = agent_spec({"name": "twin", "algorithm": "ppo", "network": {"kind": "matched_mlp", "match": "hybrid"}})
+    hybrid = agent_spec(
+        {"name": "hybrid", "algorithm": "ppo", "network": spec.model_dump(), "learning_rates": {"head": 0.1}}
+    )
+    twin = agent_spec(
+        {"name": "twin", "algorithm": "ppo", "network": {"kind": "matched_mlp", "match": "hybrid"}}
+    )
     twin = resolve_agent(twin, {"hybrid": hybrid, "twin": twin}, n_inputs, n_outputs)
     hybrid = resolve_agent(hybrid, {}, n_inputs, n_outputs)
     assert twin.network.head == hybrid.network.head
@@ -58,7 +84,12 @@ def test_a_twin_is_within_ten_per_cent_in_everything_trainable(n_inputs, n_outpu
 
 
 def test_learning_rates_go_to_their_groups():
-    spec = {"algorithm": "dqn", "learning_rate": 0.01, "learning_rates": {"scales": 0.02, "head": 0.1}, "network": R5.model_dump()}
+    spec = {
+        "algorithm": "dqn",
+        "learning_rate": 0.01,
+        "learning_rates": {"scales": 0.02, "head": 0.1},
+        "network": R5.model_dump(),
+    }
     agent = qrl.build_agent(spec, "CartPole-v1")
     found = {name: p.lr_scale for name, p in agent.q_net.q_net.named_parameters()}
     assert found == pytest.approx({"body.weights": 1.0, "body.scales": 2.0, "head.scale": 10.0})
@@ -92,7 +123,11 @@ def test_build_circuit_reads_the_observation_size():
 
 def test_acrobot_on_four_qubits_and_a_single_qubit_build():
     # Peers assert that there are at least as many qubits as observation components and actions.
-    acrobot = QuantumNetwork(n_qubits=4, n_layers=5, n_features=6, observables=["ZIII", "IZZI", "IIIZ"], head=Head(kind="scale"))
+    acrobot = QuantumNetwork(
+        n_qubits=4, n_layers=5, n_features=6, observables=["ZIII", "IZZI", "IIIZ"], head=Head(kind="scale")
+    )
     assert build_network(acrobot, 6, 3)(torch.rand(2, 6)).shape == (2, 3)
-    single = QuantumNetwork(n_qubits=1, n_layers=5, n_features=4, observables=["Z", "X"], head=Head(kind="unit"))
+    single = QuantumNetwork(
+        n_qubits=1, n_layers=5, n_features=4, observables=["Z", "X"], head=Head(kind="unit")
+    )
     assert build_network(single, 4, 2)(torch.rand(2, 4)).shape == (2, 2)

@@ -45,7 +45,12 @@ def test_standardisation_within_the_episode_and_over_the_batch():
 
 def test_no_episode_is_cut_when_another_ends():
     lengths = iter([3, 7, 11])
-    spec = {"algorithm": "reinforce", "n_envs": 3, "batch_episodes": 7, "network": {"kind": "mlp", "hidden": [4]}}
+    spec = {
+        "algorithm": "reinforce",
+        "n_envs": 3,
+        "batch_episodes": 7,
+        "network": {"kind": "mlp", "hidden": [4]},
+    }
     agent = qrl.build_agent(spec, lambda: Staggered(next(lengths)), seed=0)
     agent.learn(1)
     # 7 episodes over 3 members: 3 + 2 + 2
@@ -55,7 +60,12 @@ def test_no_episode_is_cut_when_another_ends():
 
 
 def test_the_gradient_is_the_score_function():
-    spec = {"algorithm": "reinforce", "batch_episodes": 2, "standardise": "none", "network": {"kind": "mlp", "hidden": [4]}}
+    spec = {
+        "algorithm": "reinforce",
+        "batch_episodes": 2,
+        "standardise": "none",
+        "network": {"kind": "mlp", "hidden": [4]},
+    }
     agent = qrl.build_agent(spec, lambda: Staggered(3), seed=0)
     before = {name: p.detach().clone() for name, p in agent.trained_parameters().items()}
     agent.learn(1)
@@ -67,6 +77,8 @@ def test_the_gradient_is_the_score_function():
         for name, p in agent.trained_parameters().items():
             p.copy_(before[name])
     log_prob = torch.log_softmax(agent.policy.mlp_extractor.actor(observations), 1)[range(6), actions]
-    expected = torch.autograd.grad(-(log_prob * torch.tensor([3.0, 2.0, 1.0] * 2)).sum() / 2, list(agent.trained_parameters().values()))
+    expected = torch.autograd.grad(
+        -(log_prob * torch.tensor([3.0, 2.0, 1.0] * 2)).sum() / 2, list(agent.trained_parameters().values())
+    )
     for grad, p in zip(expected, agent.trained_parameters().values(), strict=True):
         torch.testing.assert_close(p.grad, grad)

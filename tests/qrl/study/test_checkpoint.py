@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from qrl.errors import InputError
-from qrl.study.checkpoint import NoUsableCheckpointError, load_latest, pack, read_checkpoint, save_step, unpack, write_checkpoint
+from qrl.study.checkpoint import (
+    NoUsableCheckpointError,
+    load_latest,
+    pack,
+    read_checkpoint,
+    save_step,
+    unpack,
+    write_checkpoint,
+)
 
 STATE = {
     "tensor": torch.arange(6, dtype=torch.float64).reshape(2, 3).t(),
@@ -25,7 +33,9 @@ def same(a, b):
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, np.ndarray):
-        return isinstance(b, np.ndarray) and a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
+        return (
+            isinstance(b, np.ndarray) and a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b)
+        )
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple):
@@ -68,7 +78,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog, name
         file.unlink()
     else:
         content[len(content) // 2] ^= 1
-        file.write_bytes(content if damage == "flip" else content[: len(content) // 2] if damage == "cut" else b"")
+        file.write_bytes(
+            content if damage == "flip" else content[: len(content) // 2] if damage == "cut" else b""
+        )
     step, state, _ = load_latest(tmp_path)
     assert step == 1
     assert same(STATE, state)

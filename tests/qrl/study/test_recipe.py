@@ -14,7 +14,11 @@ RECIPE = {
     "budget": {"interactions": 1000},
     "threshold": {"return": 475.0},
     "agents": [
-        {"name": "hybrid", "algorithm": "dqn", "network": {"kind": "quantum", "head": {"kind": "affine", "init": 10.0}}},
+        {
+            "name": "hybrid",
+            "algorithm": "dqn",
+            "network": {"kind": "quantum", "head": {"kind": "affine", "init": 10.0}},
+        },
         {"name": "twin", "algorithm": "dqn", "network": {"kind": "matched_mlp", "match": "hybrid"}},
         {"name": "random", "algorithm": "random"},
     ],
@@ -96,7 +100,12 @@ def test_seed_ranges():
 
 def test_overrides_follow_the_path_and_read_toml():
     data = copy.deepcopy(RECIPE)
-    for override in ("agents.0.network.n_layers=3", "study.name=other", "agents.1.gamma=0.5", "environment.options.length=1.5"):
+    for override in (
+        "agents.0.network.n_layers=3",
+        "study.name=other",
+        "agents.1.gamma=0.5",
+        "environment.options.length=1.5",
+    ):
         apply_override(data, override)
     recipe = make_recipe(data)
     assert recipe.agent("hybrid").network.n_layers == 3
@@ -105,12 +114,15 @@ def test_overrides_follow_the_path_and_read_toml():
     assert recipe.environment.options == {"length": 1.5}
 
 
-@pytest.mark.parametrize("override", ["agents.9.gamma=1", "agents.x.gamma=1", "study.name.deeper=1", "nothing", "=1", "budgt.interactions=5"])
-def test_overrides_that_lead_nowhere(override):
-    data = copy.deepcopy(RECIPE)
+@pytest.mark.parametrize(
+    "override",
+    ["agents.9.gamma=1", "agents.x.gamma=1", "study.name.deeper=1", "nothing", "=1", "budgt.interactions=5"],
+)
+def test_overrides_that_lead_nowhere(tmp_path, override):
+    path = tmp_path / "recipe.toml"
+    path.write_text(dump_toml(RECIPE))
     with pytest.raises(InputError):
-        apply_override(data, override)
-        make_recipe(data)
+        load_recipe(path, [override])
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a = = 1", b"[" * 5000])

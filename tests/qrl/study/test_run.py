@@ -23,7 +23,15 @@ def done(folder):
 def test_a_run_folder_holds_what_a_claim_needs(tmp_path, tiny):
     folder = run(tiny, "mlp", 1, tmp_path / "tiny" / "mlp" / "seed=1")
     names = {p.name for p in folder.iterdir()}
-    assert names >= {"recipe.toml", "manifest.json", "episodes.jsonl", "evaluations.jsonl", "ledger.jsonl", "checkpoints", "DONE.json"}
+    assert names >= {
+        "recipe.toml",
+        "manifest.json",
+        "episodes.jsonl",
+        "evaluations.jsonl",
+        "ledger.jsonl",
+        "checkpoints",
+        "DONE.json",
+    }
     result = read_run(folder)
     assert [e["interactions"] for e in result.evaluations] == [0, 100, 200]
     assert all(len(e["returns"]) == len(e["lengths"]) == 4 for e in result.evaluations)
@@ -42,14 +50,20 @@ def test_a_run_folder_holds_what_a_claim_needs(tmp_path, tiny):
 
 
 def test_the_same_seed_gives_the_same_hashes_and_another_does_not(tmp_path, tiny):
-    a, b, c = (done(run(tiny, "mlp", seed, tmp_path / name)) for seed, name in ((0, "seed=0"), (0, "b/seed=0"), (1, "seed=1")))
+    a, b, c = (
+        done(run(tiny, "mlp", seed, tmp_path / name))
+        for seed, name in ((0, "seed=0"), (0, "b/seed=0"), (1, "seed=1"))
+    )
     assert a["parameters_sha256"] == b["parameters_sha256"] != c["parameters_sha256"]
     assert a["metrics_sha256"] == b["metrics_sha256"] != c["metrics_sha256"]
 
 
 def test_evaluating_more_often_does_not_change_what_is_learnt(tmp_path, tiny):
     often = {**tiny, "budget": {**tiny["budget"], "evaluations": 20}}
-    assert done(run(tiny, "mlp", 0, tmp_path / "seed=0"))["parameters_sha256"] == done(run(often, "mlp", 0, tmp_path / "o/seed=0"))["parameters_sha256"]
+    assert (
+        done(run(tiny, "mlp", 0, tmp_path / "seed=0"))["parameters_sha256"]
+        == done(run(often, "mlp", 0, tmp_path / "o/seed=0"))["parameters_sha256"]
+    )
 
 
 def test_a_crossing_is_confirmed_on_fresh_episodes_once(tmp_path, tiny):
@@ -118,6 +132,7 @@ def test_divergence_is_called_by_its_name(tmp_path, tiny):
     import torch
 
     import qrl
+
     agent = qrl.build_agent(tiny["agents"][0], "CartPole-v1")
     assert not agent.diverged()
     with torch.no_grad():
@@ -157,4 +172,8 @@ def test_lines_end_a_torn_line_and_write_nan_as_null(tmp_path):
     lines.append({"resume_from": 1})
     lines.append({"interactions": 2, "return": float("nan")})
     lines.close()
-    assert read_lines(path) == [{"interactions": 1}, {"resume_from": 1}, {"interactions": 2, "return": None, "nan": ["return"]}]
+    assert read_lines(path) == [
+        {"interactions": 1},
+        {"resume_from": 1},
+        {"interactions": 2, "return": None, "nan": ["return"]},
+    ]
