@@ -82,8 +82,8 @@ class PhaseClock:
     thread that uses it.
 
     Wall time is read at every boundary, CPU time at most every two milliseconds: between two readings the
-    phases are pooled and share the CPU time by wall time. Where the phase that ends a pool has itself half a
-    millisecond or more, the others get at most one thread's worth, `min(c, w_others)`, and this phase the
+    phases are pooled and share the CPU time by wall time. Where the phase that ends a pool has itself two
+    milliseconds or more, the others get at most one thread's worth, `min(c, w_others)`, and this phase the
     rest.
 
     `phases` are the context objects by name (`ValueError` for another name); `current` the open one;

@@ -114,16 +114,19 @@ class Ledger:
         """Add a request's executions, hardware-equivalent executions, shots and jobs."""
         self._counters.count(self._clock.current.name, usage)
 
-    def add(
-        self,
-        interactions: int = 0,
-        episodes: int = 0,
-        updates: int = 0,
-        qpu_s: float | None = None,
-        queue_s: float | None = None,
-    ) -> None:
-        """Add interactions, finished episodes, gradient updates, and a job's billed and waiting seconds."""
-        self._counters.add(self._clock.current.name, interactions, episodes, updates, qpu_s, queue_s)
+    def add(self, interactions: int = 0, episodes: int = 0, updates: int = 0) -> None:
+        """Add environment interactions, finished episodes and gradient updates."""
+        phase = self._clock.current.name
+        if updates:
+            self._counters.of_updates[phase].updates += updates
+        if interactions or episodes:
+            counts = self._counters.of_interactions[phase]
+            counts.interactions += interactions
+            counts.episodes += episodes
+
+    def add_job(self, qpu_s: float = 0.0, queue_s: float = 0.0) -> None:
+        """Add the billed and the waiting seconds of a job, from its metadata."""
+        self._counters.add_job(self._clock.current.name, qpu_s, queue_s)
 
     def describe(self, **circuit: Any) -> None:
         """Say which circuit runs; written with every record of executions from the open window on.
@@ -155,7 +158,9 @@ class Ledger:
         self._open()
         counted = self._counters.training_interactions()
         if not counted and interactions > self._window_start:
-            self._counters.add("environment", int(interactions) - self._window_start, 0, 0, None, None)
+            self._counters.of_interactions["environment"].interactions += (
+                int(interactions) - self._window_start
+            )
         return self._write_window(int(interactions), None if return_eval is None else float(return_eval))
 
     def _open(self) -> None:

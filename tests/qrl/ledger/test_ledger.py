@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from qrl.ledger import Ledger, check_closure, current, read_ledger, summarise
+from qrl.ledger import Ledger, check_closure, current, phase, read_ledger, summarise
 from qrl.ledger.meters import CpuTimeModel, RaplMeter
 
 
@@ -171,9 +171,9 @@ def test_counts_find_their_phase_wherever_they_are_made():
         ledger.count({"executions": 2, "hardware_executions": 4})
         with ledger.phase("qpu"):
             ledger.count({"jobs": 1, "shots": 10})
-            ledger.add(qpu_s=2.5)
+            ledger.add_job(qpu_s=2.5)
         with ledger.phase("queue"):
-            ledger.add(queue_s=60.0)
+            ledger.add_job(queue_s=60.0)
         with ledger.phase("act"):
             ledger.add(interactions=np.int64(1), updates=np.int64(2))
         rows = by_phase(ledger.close_window(1))
@@ -393,3 +393,14 @@ def test_the_ledger_imports_without_torch_or_a_quantum_library():
     code = "import sys, qrl.ledger; print({'torch', 'qiskit', 'pennylane', 'pandas'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "set()"
+
+
+def test_a_phase_of_the_current_ledger_or_of_none():
+    with phase("act"):
+        assert current() is None
+    with Ledger("run", 0, "a") as ledger:
+        with phase("act"):
+            work()
+        with pytest.raises(ValueError, match="did you mean 'act'"):
+            phase("actt")
+    assert ledger.totals()["phases"]["act"]["wall_s"] > 0
