@@ -234,17 +234,20 @@ class BeamLineEnv(gym.Env[Observations, Any]):
 
 
 def info_of(outcome: Outcome, row: int) -> dict[str, Any]:
+    """What `step` reports beside the observation: the details of one row of a batch, and whether it is solved."""
     info: dict[str, Any] = {name: float(values[row]) for name, values in outcome.details.items()}
     info["success"] = bool(outcome.solved[row])
     return info
 
 
 def check_render_mode(mode: str | None) -> None:
+    """Raise `ValueError` for a render mode other than `rgb_array` or None."""
     if mode not in (None, "rgb_array"):
         raise ValueError(f"render_mode: {mode!r} is unknown; use 'rgb_array' or None")
 
 
 def check_options(line: BeamLine, state: dict[str, Any]) -> None:
+    """Raise `ValueError` where a state was taken under other options than the line's."""
     own = asdict(line.options)
     for name, value in own.items():
         if state["options"].get(name) != value:

@@ -59,7 +59,8 @@ class Run:
         if stopped:
             print(f"stopped by {signal.Signals(stopped).name}; the same command continues", file=sys.stderr)
             return 128 + stopped
-        return _report([folder])
+        code = _report([folder])
+        return _say_failures([task.folder for task in tasks]) or code
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,25 @@ def _console(stderr: bool = False) -> Console:
     # A pipe has no width of its own; without one rich would squeeze tables to 80 columns.
     stream = sys.stderr if stderr else sys.stdout
     return Console(stderr=stderr, width=None if stream.isatty() else 140, highlight=False)
+
+
+def _say_failures(folders: list[Path]) -> int:
+    """One line about runs that failed; a study in which every run failed is no result and exits with 3."""
+    import json
+
+    done = [json.loads((folder / "DONE.json").read_text()) for folder in folders]
+    failed = [
+        (folder, result) for folder, result in zip(folders, done, strict=True) if result["status"] != "finished"
+    ]
+    if not failed:
+        return 0
+    folder, result = failed[0]
+    print(
+        f"warning: {len(failed)} of {len(done)} runs {result['status']}, the first in {os.path.relpath(folder)}: "
+        + " ".join(str(result["reason"]).split()),
+        file=sys.stderr,
+    )
+    return EXIT_DATA if len(failed) == len(done) else 0
 
 
 def _report(paths: list[Path]) -> int:

@@ -139,8 +139,8 @@ class StatefulAgent:
         env = getattr(self, "env", None)
         if environment and "environment" in state and isinstance(env, TrainingEnv):
             env.set_state(state["environment"])
-            self._last_obs = state["last_obs"]
-            self._last_episode_starts = state["last_episode_starts"]
+            self._last_obs = state["last_obs"] if env.exact else env.buf_obs[None].copy()
+            self._last_episode_starts = state["last_episode_starts"] if env.exact else env.lengths == 0
         else:
             self._last_obs = None
         _set_random_state(state["random"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import gymnasium as gym
@@ -34,7 +35,8 @@ class TrainingEnv(DummyVecEnv):
 
     def __init__(self, make: Callable[[], gym.Env], seeds: Sequence[int]) -> None:
         super().__init__([make for _ in seeds])
-        self._seeds = [int(seed) for seed in seeds]
+        self._first_seeds = [int(seed) for seed in seeds]
+        self._seeds = list(self._first_seeds)
         self.active = np.ones(self.num_envs, dtype=bool)
         self.returns = np.zeros(self.num_envs)
         self.lengths = np.zeros(self.num_envs, dtype=np.int64)
@@ -96,11 +98,14 @@ class TrainingEnv(DummyVecEnv):
             )
 
     def state(self) -> dict[str, Any]:
-        """Everything that decides what the members do next, as NumPy arrays and JSON values."""
+        """Everything that decides what the members do next, as NumPy arrays and JSON values.
+
+        ``members`` is none where an environment's state cannot be captured; see ``exact``.
+        """
         from environments.state import capture
 
         return {
-            "members": [capture(env) for env in self.envs],
+            "members": [capture(env) for env in self.envs] if self.exact else None,
             "observations": self.buf_obs[None].copy(),
             "returns": self.returns.copy(),
             "lengths": self.lengths.copy(),
@@ -108,9 +113,19 @@ class TrainingEnv(DummyVecEnv):
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from what ``state`` returned, in this or another process."""
+        """Continue from what ``state`` returned, in this or another process.
+
+        Members whose state could not be captured begin a fresh episode, seeded by the interactions so far.
+        """
         from environments.state import restore
 
+        self.interactions = int(state["interactions"])
+        if state["members"] is None:
+            fresh = np.random.SeedSequence(self._first_seeds, spawn_key=(self.interactions,))
+            self._seeds = [int(seed) for seed in fresh.generate_state(self.num_envs)]
+            self.reset()
+            self.returns[:], self.lengths[:] = 0.0, 0
+            return
         if len(state["members"]) != self.num_envs:
             raise InputError(
                 "state.members",
@@ -123,10 +138,9 @@ class TrainingEnv(DummyVecEnv):
         self.buf_obs[None][:] = state["observations"]
         self.returns[:] = state["returns"]
         self.lengths[:] = state["lengths"]
-        self.interactions = int(state["interactions"])
         self._reset_seeds()
 
-    @property
+    @cached_property
     def exact(self) -> bool:
         """Whether ``state`` is complete: false for an environment that has neither a state nor an adapter."""
         from environments.state import is_exact

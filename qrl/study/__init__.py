@@ -1,0 +1,1 @@
+"""Studies: recipes, runs, checkpoints, executors, statistics and the report."""

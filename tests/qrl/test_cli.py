@@ -127,3 +127,31 @@ def test_report_on_nothing(tmp_path):
     done = qrl("report", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+def test_a_study_in_which_every_run_fails_says_so_and_exits_3(recipe, tmp_path):
+    # An environment that breaks after a hundred steps: the driver checks it once, its runs fail one by one.
+    (tmp_path / "broken_env.py").write_text(
+        "import gymnasium as gym\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "class Broken(CartPoleEnv):\n"
+        "    taken = 0\n"
+        "    def step(self, action):\n"
+        "        Broken.taken += 1\n"
+        "        if Broken.taken > 30: raise RuntimeError('the magnet tripped')\n"
+        "        return super().step(action)\n"
+        "gym.register('test/Broken-v0', Broken, max_episode_steps=100)\n"
+    )
+    done = qrl(
+        "run",
+        "recipe.toml",
+        "--seeds",
+        "0:1",
+        "--set",
+        "environment.id=broken_env:test/Broken-v0",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 3
+    assert "2 of 2 runs failed" in done.stderr
+    assert "the magnet tripped" in done.stderr
+    assert "statistical" in (tmp_path / "runs/tiny/twin/seed=0/manifest.json").read_text()

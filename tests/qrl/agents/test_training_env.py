@@ -110,3 +110,16 @@ def test_unknown_environment_names_the_nearest():
         make_environment("CartPol-v1")
     with pytest.raises(InputError, match="are refused"):
         make_environment("CartPole-v1", {"gravitation": 3})
+
+
+def test_an_environment_without_state_continues_with_a_fresh_episode_and_says_so():
+    env = TrainingEnv(lambda: Faulty("nothing"), [3])
+    env.reset()
+    env.step(np.array([0]))
+    state = env.state()
+    assert env.exact is False
+    assert state["members"] is None
+    again = TrainingEnv(lambda: Faulty("nothing"), [3])
+    again.set_state(state)
+    assert again.interactions == 1
+    assert again.lengths.tolist() == [0]

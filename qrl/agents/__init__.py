@@ -1,0 +1,1 @@
+"""Agents: Stable-Baselines3's algorithms with networks of ours, and those it has not."""
