@@ -40,12 +40,13 @@ class Run:
 
     def __call__(self) -> int:
         """Run it; the exit code."""
+        from qrl.ledger.header import available_cpus
         from qrl.study.check import check_recipe, select_agents
-        from qrl.study.executors import check_study_folder, default_workers, execute, plan, write_study
+        from qrl.study.executors import check_study_folder, execute, plan, write_study
         from qrl.study.progress import LiveView, Progress
         from qrl.study.recipe import load_recipe
 
-        workers = default_workers() if self.workers is None else self.workers
+        workers = available_cpus() if self.workers is None else self.workers
         if workers < 1:
             raise InputError("--workers", workers, "is below 1", "use an integer >= 1")
         recipe = load_recipe(self.recipe, self.set, self.seeds)
@@ -205,7 +206,9 @@ def _say_failures(folders: list[Path]) -> int:
 
     done = [json.loads((folder / "DONE.json").read_text()) for folder in folders]
     failed = [
-        (folder, result) for folder, result in zip(folders, done, strict=True) if result["status"] != "finished"
+        (folder, result)
+        for folder, result in zip(folders, done, strict=True)
+        if result["status"] != "finished"
     ]
     if not failed:
         return 0

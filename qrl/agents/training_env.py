@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -156,25 +157,36 @@ def make_environment(
     Raises:
         InputError: unknown id, options the environment refuses, or a transform that its space does not allow.
     """
-    try:
+    with making(env_id, options):
         env = gym.make(env_id, disable_env_checker=True, **(options or {}))
-    except gym.error.Error:
-        raise unknown_environment(env_id) from None
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            "environment.options",
-            options,
-            f"are refused by {env_id} ({error})",
-            "see the environment's docstring",
-        ) from None
-    except ModuleNotFoundError as error:
-        raise InputError(
-            "environment.id", env_id, f"needs {error.name}", f"pip install {error.name}"
-        ) from None
     space, transform = observation_transform(env.observation_space, observation)
     if transform is None:
         return env
     return gym.wrappers.TransformObservation(env, transform, space)
+
+
+@contextmanager
+def making(env_id: str, options: dict[str, Any] | None) -> Iterator[None]:
+    """Whatever goes wrong inside, while Gymnasium makes an environment, is an ``InputError`` that names the field."""
+    unknown = (
+        gym.error.NameNotFound,
+        gym.error.NamespaceNotFound,
+        gym.error.VersionNotFound,
+        gym.error.DeprecatedEnv,
+    )
+    try:
+        yield
+    except unknown:
+        raise unknown_environment(env_id) from None
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "environment.id", env_id, f"needs {error.name}", f"pip install {error.name}"
+        ) from None
+    except gym.error.Error as error:
+        raise InputError("environment.id", env_id, f"cannot be made ({error})", "see `qrl envs`") from None
+    except (TypeError, ValueError) as error:
+        why, fix = f"are refused by {env_id} ({error})", "see the environment's docstring"
+        raise InputError("environment.options", options, why, fix) from None
 
 
 def unknown_environment(env_id: str) -> InputError:

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from qrl.agents.base import StatefulAgent
-from qrl.agents.training_env import observation_transform, unknown_environment
+from qrl.agents.training_env import making, observation_transform
 from qrl.errors import InputError
 
 # Episodes of an environment without an end of its own would never finish; no task here is near this length.
@@ -47,17 +47,8 @@ class Evaluator:
         self, env_id: str, options: dict[str, Any], observation: str | None, episodes: int, seed: int
     ) -> None:
         self.episodes, self.seed = episodes, seed
-        try:
+        with making(env_id, options):
             self.env = gym.make_vec(env_id, num_envs=episodes, **options)
-        except gym.error.Error:
-            raise unknown_environment(env_id) from None
-        except (TypeError, ValueError) as error:
-            raise InputError(
-                "environment.options",
-                options,
-                f"are refused by {env_id} ({error})",
-                "see the environment's docstring",
-            ) from None
         _, self._transform = observation_transform(self.env.single_observation_space, observation)
 
     def __call__(self, agent: StatefulAgent) -> Evaluation:

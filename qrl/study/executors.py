@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -198,8 +197,3 @@ def run_task(recipe: dict[str, Any], task: Task) -> None:
     except (OSError, RuntimeError, ValueError) as error:
         print(f"error: {task.agent} seed {task.seed}: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(FATAL)
-
-
-def default_workers() -> int:
-    """Processors this process may use."""
-    return max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 1)

@@ -7,8 +7,6 @@ import json
 import os
 import platform
 import signal
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -21,14 +19,13 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
 from qrl.agents.base import StatefulAgent
-from qrl.agents.build import SEED_KEYS, build_agent, child_seed, child_seeds
+from qrl.agents.build import build_agent, child_seed, child_seeds
 from qrl.agents.training_env import TrainingEnv, make_environment
 from qrl.errors import InputError
 from qrl.ledger import Ledger
-from qrl.networks import build_circuit, count_parameters
-from qrl.specs import QuantumNetwork
 from qrl.study.checkpoint import load_latest, save_step, write_atomic
 from qrl.study.evaluation import Evaluation, Evaluator
+from qrl.study.manifest import describe_circuit, parameter_counts, write_manifest
 from qrl.study.recipe import Recipe, dump_toml, make_recipe
 from qrl.study.results import metrics_digest, read_lines, surviving
 
@@ -260,7 +257,7 @@ def _train(recipe: Recipe, name: str, seed: int, folder: Path, ledger: Ledger) -
     describe_circuit(agent, ledger)
     recorder = Recorder(recipe, seed, folder, agent, env, ledger)
     recorder.open()
-    _write_manifest(folder, recipe, agent, env, seed)
+    write_manifest(folder, recipe, agent, env, seed)
     outcome: dict[str, Any] = {"status": "finished", "reason": None}
     try:
         with _signals(recorder):
@@ -307,117 +304,6 @@ def _finish(folder: Path, ledger: Ledger, outcome: dict[str, Any]) -> None:
         "n_parameters": outcome["n_parameters"],
     }
     write_atomic(folder / "DONE.json", json.dumps(done, indent=1, allow_nan=False) + "\n")
-
-
-def parameter_counts(agent: StatefulAgent) -> dict[str, int]:
-    """Trainable values of an agent: ``total``, and of policy (or Q-network) and critic apart."""
-    counts = {"total": sum(p.numel() for p in agent.trained_parameters().values())}
-    extractor = getattr(getattr(agent, "policy", None), "mlp_extractor", None)
-    if extractor is not None:
-        counts["policy"] = count_parameters(extractor.actor)
-        if extractor.critic is not None:
-            counts["critic"] = count_parameters(extractor.critic)
-    return counts
-
-
-def describe_circuit(agent: StatefulAgent, ledger: Ledger) -> None:
-    """Tell the ledger which circuit the agent's executions are of, where it has one."""
-    network = getattr(agent.spec, "network", None)
-    if isinstance(network, QuantumNetwork):
-        circuit = build_circuit(
-            network, agent.observation_space.shape[0] if agent.observation_space.shape else None
-        )  # type: ignore[attr-defined]
-        n2q = circuit.two_qubit_count
-        ledger.describe(
-            n_qubits=circuit.n_qubits,
-            depth=circuit.depth,
-            n1q=len(circuit.gates) - n2q,
-            n2q=n2q,
-            backend=network.backend,
-        )
-
-
-def _write_manifest(folder: Path, recipe: Recipe, agent: Any, env: TrainingEnv, seed: int) -> None:
-    path = folder / "manifest.json"
-    if path.exists():
-        first = json.loads(path.read_text())
-        if first["threads"] != torch.get_num_threads():
-            print(
-                f"warning: {folder.name} was begun with {first['threads']} threads; its continuation is not bit-exact",
-                file=sys.stderr,
-            )
-        return
-    network = getattr(agent.spec, "network", None)
-    digest = None
-    if isinstance(network, QuantumNetwork):
-        digest = build_circuit(
-            network, agent.observation_space.shape[0] if agent.observation_space.shape else None
-        ).digest
-    manifest = {
-        "versions": _versions(),
-        "commit": _commit(),
-        "cpu": _cpu(),
-        "threads": torch.get_num_threads(),
-        "platform": platform.platform(),
-        "circuit_digest": digest,
-        "recipe_digest": recipe.digest,
-        "agent": agent.spec.model_dump(mode="json"),
-        "seeds": {
-            "seed": seed,
-            **{name: child_seed(seed, name) for name in SEED_KEYS},
-            "environments": list(child_seeds(seed, "environment", env.num_envs)),
-        },
-        "resume": "exact" if env.exact else "statistical",
-        "resume_reason": None
-        if env.exact
-        else f"{env.id} has no state()/set_state() and no adapter: a resumed run starts a fresh episode",
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-    write_atomic(path, json.dumps(manifest, indent=1) + "\n")
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version()}
-    for name in ("hybrid-qrl", "torch", "numpy", "gymnasium", "stable-baselines3", "pennylane", "qiskit"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
-
-
-def _commit() -> str | None:
-    """The commit of the code that runs, with ``+changes`` where the tree differs from it; none outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"],
-            cwd=root,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+changes" if changed.strip() else "")
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 @contextmanager

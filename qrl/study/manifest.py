@@ -1,0 +1,115 @@
+"""What a run folder says of the run itself: code, machine, seeds, circuit, and whether it can be continued exactly."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from qrl.agents.base import StatefulAgent
+from qrl.agents.build import SEED_KEYS, child_seed, child_seeds
+from qrl.agents.training_env import TrainingEnv
+from qrl.ledger import Ledger
+from qrl.ledger.header import hardware, versions
+from qrl.networks import build_circuit, count_parameters
+from qrl.specs import QuantumNetwork
+from qrl.study.checkpoint import write_atomic
+from qrl.study.recipe import Recipe
+
+if TYPE_CHECKING:
+    from circuits import Circuit
+
+
+def parameter_counts(agent: StatefulAgent) -> dict[str, int]:
+    """Trainable values of an agent: ``total``, and of policy and critic apart where it has both."""
+    counts = {"total": sum(p.numel() for p in agent.trained_parameters().values())}
+    extractor = getattr(getattr(agent, "policy", None), "mlp_extractor", None)
+    if extractor is not None:
+        counts["policy"] = count_parameters(extractor.actor)
+        if extractor.critic is not None:
+            counts["critic"] = count_parameters(extractor.critic)
+    return counts
+
+
+def circuit_of(agent: StatefulAgent) -> Circuit | None:
+    """The circuit of an agent's Q-function or policy, none for a classical one."""
+    network = getattr(agent.spec, "network", None)
+    if not isinstance(network, QuantumNetwork):
+        return None
+    shape = agent.observation_space.shape
+    return build_circuit(network, shape[0] if shape else None)
+
+
+def describe_circuit(agent: StatefulAgent, ledger: Ledger) -> None:
+    """Tell the ledger which circuit the agent's executions are of."""
+    circuit = circuit_of(agent)
+    if circuit is not None:
+        n2q = circuit.two_qubit_count
+        ledger.describe(
+            n_qubits=circuit.n_qubits,
+            depth=circuit.depth,
+            n1q=len(circuit.gates) - n2q,
+            n2q=n2q,
+            backend=agent.spec.network.backend,
+        )
+
+
+def write_manifest(folder: Path, recipe: Recipe, agent: StatefulAgent, env: TrainingEnv, seed: int) -> None:
+    """Write ``manifest.json`` at a run's start; at its continuation, say where the bits may differ."""
+    path = folder / "manifest.json"
+    if path.exists():
+        begun = json.loads(path.read_text())["threads"]
+        if begun != torch.get_num_threads():
+            print(
+                f"warning: {folder} was begun with {begun} threads; its continuation is not bit-exact",
+                file=sys.stderr,
+            )
+        return
+    circuit, machine = circuit_of(agent), hardware()
+    reason = f"{env.id} has no state()/set_state() and no adapter: a continued run begins a fresh episode"
+    manifest: dict[str, Any] = {
+        "versions": versions(),
+        "commit": _commit(),
+        "cpu": machine["cpu"],
+        "hardware": machine,
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+        "circuit_digest": None if circuit is None else circuit.digest,
+        "recipe_digest": recipe.digest,
+        "agent": agent.spec.model_dump(mode="json"),
+        "seeds": {
+            "seed": seed,
+            **{name: child_seed(seed, name) for name in SEED_KEYS},
+            "environments": child_seeds(seed, "environment", env.num_envs),
+        },
+        "resume": "exact" if env.exact else "statistical",
+        "resume_reason": None if env.exact else reason,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    write_atomic(path, json.dumps(manifest, indent=1) + "\n")
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, with ``+changes`` where the tree differs from it; none outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "-uno")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changed else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()
