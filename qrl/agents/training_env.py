@@ -191,9 +191,10 @@ def making(env_id: str, options: dict[str, Any] | None) -> Iterator[None]:
 
 def unknown_environment(env_id: str) -> InputError:
     """The error for an id that is not registered."""
-    return InputError(
-        "environment.id", env_id, "is not a registered environment", nearest(env_id, gym.registry)
-    )
+    hint = nearest(env_id, gym.registry)
+    if not hint.startswith("did you mean"):
+        hint = "`qrl envs` lists ours; any id of Gymnasium's works too"
+    return InputError("environment.id", env_id, "is not a registered environment", hint)
 
 
 def observation_transform(space: spaces.Space, kind: str | None) -> tuple[spaces.Space, Observe | None]:

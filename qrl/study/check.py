@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,17 +50,16 @@ def check_recipe(recipe: Recipe, agents: Sequence[str]) -> None:
         if agent.name not in agents:
             continue
         try:
-            build_agent(agent, TrainingEnv(make, range(getattr(agent, "n_envs", 1))), 0, peers)
+            env = TrainingEnv(make, range(getattr(agent, "n_envs", 1)))
+            # One action finds what building alone does not: a state vector larger than the memory, a dead device.
+            build_agent(agent, env, 0, peers).predict(env.reset())  # type: ignore[attr-defined]
         except (ValueError, TypeError) as error:
             raise _located(error, position) from error
 
 
-def _located(error: ValueError | TypeError, position: int) -> InputError:
+def _located(error: ValueError | TypeError, position: int) -> ValueError:
     """The same error with the agent's path in front of its field."""
     if isinstance(error, InputError):
         return InputError(f"agents.{position}.{error.field}", error.value, error.why, error.fix)
-    field, colon, rest = str(error).partition(": ")
-    value, because, fix = rest.partition("; ")
-    if colon and because and " " not in field:
-        return InputError(f"agents.{position}.network.{field}", value, "", fix)
-    return InputError(f"agents.{position}", "", str(error), "correct this agent")
+    names_field = re.match(r"\w+: ", str(error)) is not None
+    return ValueError(f"agents.{position}.network{'.' if names_field else ': '}{error}")
