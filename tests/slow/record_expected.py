@@ -1,0 +1,28 @@
+"""Write an experiment's expected.json from a finished study: `python record_expected.py STUDY_DIR EXPERIMENT_DIR`."""
+
+import json
+import sys
+from pathlib import Path
+
+from qrl.study.comparison import compare
+
+
+def expectations(study: Path, command: str) -> dict:
+    """The recorded form of a study: the interquartile mean of the final return, with its interval, by agent."""
+    result = compare(study)
+    seeds = sorted({outcome.seed for agent in result.agents for outcome in agent.outcomes})
+    return {
+        "command": command,
+        "metric": "final return, interquartile mean over seeds with stratified-bootstrap 95 % interval",
+        "seeds": f"{seeds[0]}:{seeds[-1] + 1}",
+        "agents": {
+            agent.name: {key: round(getattr(agent.final_return, key), 4) for key in ("value", "low", "high")}
+            for agent in result.agents
+        },
+    }
+
+
+if __name__ == "__main__":
+    study, experiment = Path(sys.argv[1]), Path(sys.argv[2])
+    recorded = expectations(study, f"qrl run experiments/{experiment.name}/recipe.toml")
+    (experiment / "expected.json").write_text(json.dumps(recorded, indent=2) + "\n")

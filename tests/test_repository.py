@@ -1,0 +1,74 @@
+"""The repository keeps its own promises: experiments are complete, nothing unpickles, no path of one machine."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from qrl.study.recipe import load_recipe
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted(path.parent for path in ROOT.glob("experiments/*/recipe.toml"))
+SOURCES = [
+    path
+    for package in ("qrl", "circuits", "environments", "baselines")
+    for path in sorted((ROOT / package).rglob("*.py"))
+]
+
+
+@pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
+def test_an_experiment_has_recipe_readme_and_expectation(folder):
+    recipe = load_recipe(folder / "recipe.toml")
+    expected = json.loads((folder / "expected.json").read_text())
+    assert set(expected) == {"command", "metric", "seeds", "agents"}
+    assert set(expected["agents"]) == {agent.name for agent in recipe.agents}
+    assert all(a["low"] <= a["value"] <= a["high"] for a in expected["agents"].values())
+    readme = (folder / "README.md").read_text()
+    assert expected["command"] in readme
+    assert recipe.study.name == folder.name
+
+
+def test_nothing_is_unpickled_or_evaluated():
+    banned = re.compile(
+        r"\b(pickle|cloudpickle|dill)\.|import (pickle|cloudpickle|dill)|torch\.load\(|\beval\(|\bexec\(|shell=True"
+    )
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in SOURCES
+        for match in [banned.search(path.read_text())]
+        if match
+    ]
+    assert found == []
+
+
+def test_the_readme_names_the_two_commands():
+    readme = (ROOT / "README.md").read_text()
+    assert "make demo" in readme
+    assert "make test" in readme
+    for image in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", readme):
+        assert (ROOT / image).exists(), image
+
+
+def test_the_constraints_pin_torch_and_every_dependency():
+    pinned = {
+        line.partition("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    text = (ROOT / "pyproject.toml").read_text()
+    wanted = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)[1]
+    names = {re.split(r"[><=]", name)[0].lower() for name in re.findall(r'"([^"]+)"', wanted)}
+    assert names <= pinned
+    assert "torch==2.13.0" in (ROOT / "constraints.txt").read_text()
+
+
+def test_no_run_directory_or_binary_is_committed():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\n")
+    bad = [f for f in files if re.search(r"\.(pt|pth|pkl|zip|so|o)$|(^|/)seed=\d+/", f)]
+    assert bad == []
