@@ -189,7 +189,9 @@ def _axis_cells(axis: AxisResult) -> tuple[Cell, ...]:
     if axis.p_holm is None or axis.verdict == "too few seeds":
         p = ""
     else:
-        p = "< 0.001" if axis.p_holm < 0.001 else f"{axis.p_holm:.3f}"
+        # Near the level that decides a verdict, three digits would round to the wrong side of it.
+        digits = 4 if 0.0495 <= axis.p_holm < 0.0505 else 3
+        p = "< 0.001" if axis.p_holm < 0.001 else f"{axis.p_holm:.{digits}f}"
     return Cell(axis.verdict, axis.note), Cell(value), Cell(interval), Cell(p)
 
 
