@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import multiprocessing
 import os
 import platform
 import signal
@@ -30,6 +31,9 @@ from qrl.study.recipe import Recipe, dump_toml, make_recipe
 from qrl.study.results import metrics_digest, read_lines, surviving
 
 CHECKPOINT_SECONDS = 60.0
+# How often a run looks whether the study that started it still lives, and how long a new one waits for the old one.
+PARENT_SECONDS = 1.0
+LOCK_SECONDS = 15.0
 
 
 class Interrupted(BaseException):
@@ -83,7 +87,7 @@ class Recorder(BaseCallback):
         self.resumed_from: int | None = None
         self.stop: int | None = None
         self._booked = {"interactions": 0, "episodes": 0, "updates": 0}
-        self._checkpointed = time.monotonic()
+        self._checkpointed = self._looked_for_parent = time.monotonic()
         self._looks = recipe.budget.schedule
         environment, budget = recipe.environment, recipe.budget
         common = (environment.id, environment.options, environment.observation)
@@ -115,7 +119,7 @@ class Recorder(BaseCallback):
             for file in (self._episodes, self._evaluations):
                 file.append({"resume_from": self.resumed_from or 0})
         records = surviving(read_lines(self.folder / "evaluations.jsonl"))
-        self._last_look = max((r["interactions"] for r in records), default=-1)
+        self.last_look = max((r["interactions"] for r in records), default=-1)
         self._solved = any((r.get("confirmation") or {}).get("passed") for r in records)
 
     def close(self) -> None:
@@ -128,10 +132,11 @@ class Recorder(BaseCallback):
     # ------------------------------------------------------------------ called by Stable-Baselines3
 
     def _on_rollout_start(self) -> None:
+        self._stop_if_orphaned()
         step = self.agent.num_timesteps  # type: ignore[attr-defined]
-        if step == 0 and self._last_look < 0 and self.resumed_from is None:
+        if step == 0 and self.last_look < 0 and self.resumed_from is None:
             self.checkpoint()
-        if any(self._last_look < look <= step for look in self._looks):
+        if any(self.last_look < look <= step for look in self._looks):
             self.evaluate()
             self.checkpoint()
         elif self.stop is not None or time.monotonic() - self._checkpointed > CHECKPOINT_SECONDS:
@@ -141,6 +146,15 @@ class Recorder(BaseCallback):
 
     def _on_step(self) -> bool:
         return True
+
+    def _stop_if_orphaned(self) -> None:
+        """A run whose study was killed stops at its next checkpoint, so that the same command can continue it."""
+        now = time.monotonic()
+        if now - self._looked_for_parent > PARENT_SECONDS:
+            self._looked_for_parent = now
+            parent = multiprocessing.parent_process()
+            if parent is not None and not parent.is_alive():
+                self.stop = signal.SIGTERM
 
     def _episode(self, member: int, total: float, length: int) -> None:
         self.episodes_done += 1
@@ -176,7 +190,7 @@ class Recorder(BaseCallback):
                 "confirmation": self._confirmation(result),
             }
         self._evaluations.append(record)
-        self._last_look = step
+        self.last_look = step
         self._book()
         self.ledger.close_window(step, result.mean)
         return record
@@ -269,7 +283,7 @@ def _train(recipe: Recipe, name: str, seed: int, folder: Path, ledger: Ledger) -
                     log_interval=None,
                     reset_num_timesteps=recorder.resumed_from is None,
                 )
-            if recorder._last_look < agent.num_timesteps:
+            if recorder.last_look < agent.num_timesteps:
                 recorder.evaluate()
                 recorder.checkpoint()
     except (MemoryError, OSError):
@@ -310,15 +324,16 @@ def _finish(folder: Path, ledger: Ledger, outcome: dict[str, Any]) -> None:
 def _lock(folder: Path) -> Iterator[None]:
     """One writer a run folder; the lock dies with its process."""
     with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                "folder",
-                str(folder),
-                "is being written by another process",
-                "wait for it or choose another --out",
-            ) from None
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    why, fix = "is being written by another process", "wait for it or choose another --out"
+                    raise InputError("folder", str(folder), why, fix) from None
+                time.sleep(0.1)
         file.write(f"{platform.node()} {os.getpid()}\n")
         file.flush()
         yield

@@ -1,7 +1,10 @@
 """The command line as a user types it: what it prints, how it exits, what it leaves behind."""
 
+import json
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -155,3 +158,51 @@ def test_a_study_in_which_every_run_fails_says_so_and_exits_3(recipe, tmp_path):
     assert "2 of 2 runs failed" in done.stderr
     assert "the magnet tripped" in done.stderr
     assert "statistical" in (tmp_path / "runs/tiny/twin/seed=0/manifest.json").read_text()
+
+
+def start(recipe_path, out, cwd):
+    command = [sys.executable, "-m", "qrl.cli", "run", str(recipe_path), "--out", str(out), "--workers", "2"]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def hashes(out):
+    found = {}
+    for path in out.rglob("DONE.json"):
+        done = json.loads(path.read_text())
+        found[str(path.parent.relative_to(out))] = (done["parameters_sha256"], done["metrics_sha256"])
+    return found
+
+
+LONGER = RECIPE.replace("interactions = 60", "interactions = 700").replace("0:3", "0:2")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    (folder / "recipe.toml").write_text(LONGER)
+    process = start(folder / "recipe.toml", folder / "OUT", folder)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    return hashes(folder / "OUT")
+
+
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_study_stopped_at_any_time_continues_with_the_same_command(tmp_path, uninterrupted, signum, code):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(LONGER)
+    stopped = start(recipe, tmp_path / "OUT", tmp_path)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("OUT/tiny/*/seed=*/checkpoints/ckpt-0")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
+    stopped.send_signal(signum)
+    _, err = stopped.communicate(timeout=60)
+    assert stopped.returncode == code, err
+    assert len(hashes(tmp_path / "OUT")) < 4
+    again = start(recipe, tmp_path / "OUT", tmp_path)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert hashes(tmp_path / "OUT") == uninterrupted
+    assert len(uninterrupted) == 4

@@ -95,7 +95,8 @@ def test_a_finished_run_is_left_alone(tmp_path, tiny):
     assert before == {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
 
 
-def test_a_folder_in_use_is_refused(tmp_path, tiny):
+def test_a_folder_in_use_is_refused(tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr("qrl.study.run.LOCK_SECONDS", 0.3)
     folder = tmp_path / "seed=0"
     folder.mkdir()
     with (folder / ".lock").open("w") as other:

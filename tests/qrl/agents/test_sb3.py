@@ -1,0 +1,103 @@
+"""What peers got wrong around Stable-Baselines3's algorithms, held here as regressions."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+
+import qrl
+
+SMALL = {
+    "kind": "quantum",
+    "n_qubits": 2,
+    "n_layers": 1,
+    "n_features": 4,
+    "observables": ["ZI", "IZ"],
+    "head": {},
+}
+
+
+def test_a_time_limit_is_no_terminal_state():
+    # Published code bootstraps on neither: a truncated episode then looks as if the pole had fallen.
+    spec = {"algorithm": "dqn", "network": {"kind": "mlp", "hidden": [4]}, "learning_starts": 1000}
+    agent = qrl.build_agent(spec, lambda: gym.make("CartPole-v1", max_episode_steps=5), seed=0)
+    agent.learn(60)
+    buffer = agent.replay_buffer
+    ended = np.flatnonzero(buffer.dones[:60, 0])
+    assert len(ended) == 12
+    assert buffer.timeouts[ended, 0].all()
+    assert not buffer.sample(200).dones.any()
+    falling = qrl.build_agent(spec, "CartPole-v1", seed=0)
+    falling.learn(200)
+    ended = np.flatnonzero(falling.replay_buffer.dones[:200, 0])
+    assert len(ended) > 3
+    assert not falling.replay_buffer.timeouts[ended, 0].any()
+
+
+def test_the_target_network_lags_and_answers_the_targets():
+    spec = {"algorithm": "dqn", "network": SMALL, "learning_starts": 10, "target_update_interval": 50}
+    agent = qrl.build_agent(spec, "CartPole-v1", seed=0)
+    start = [p.detach().clone() for p in agent.q_net_target.parameters()]
+    agent.learn(49)
+    assert all(torch.equal(a, b) for a, b in zip(start, agent.q_net_target.parameters(), strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(start, agent.q_net.parameters(), strict=True))
+    assert not any("_target" in name for name in agent.trained_parameters())
+
+
+class Rates(BaseCallback):
+    """Collects the optimiser's rate after each update of PPO."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def _on_rollout_start(self):
+        self.seen.append(self.model.policy.optimizer.param_groups[0]["lr"])
+
+    def _on_step(self):
+        return True
+
+
+def test_annealing_is_linear_in_the_budget_for_each_group():
+    spec = {
+        "algorithm": "ppo", "network": SMALL, "schedule": "linear", "learning_rate": 0.01,
+        "learning_rates": {"head": 0.1},
+        "n_envs": 2, "n_steps": 8, "batch_size": 16, "n_epochs": 1,
+    }  # fmt: skip
+    agent = qrl.build_agent(spec, "CartPole-v1", seed=0)
+    rates = Rates()
+    iterations = 10
+    agent.learn(16 * iterations, callback=rates)
+    expected = [0.01 * (1 - k / iterations) for k in range(1, iterations)]
+    assert rates.seen[1:] == pytest.approx(expected, abs=1e-12)
+    assert sorted(group["lr_scale"] for group in agent.policy.optimizer.param_groups) == pytest.approx(
+        [1.0, 10.0]
+    )
+
+
+def test_sb3_files_only_with_a_warning(tmp_path):
+    spec = {"algorithm": "ppo", "network": SMALL, "n_envs": 1, "n_steps": 16, "batch_size": 16}
+    agent, other = (qrl.build_agent(spec, "CartPole-v1", seed=seed) for seed in (0, 1))
+    with pytest.warns(UserWarning, match="pickled"):
+        agent.export_sb3(tmp_path / "agent.zip")
+    assert agent.parameters_sha256 != other.parameters_sha256
+    with pytest.warns(UserWarning, match="unpickles"):
+        other.import_sb3(tmp_path / "agent.zip")
+    assert agent.parameters_sha256 == other.parameters_sha256
+
+
+def test_acting_counts_one_circuit_a_sample_and_learning_the_hardware_equivalent():
+    with qrl.Ledger("count", 0, "hybrid", meters=()) as ledger:
+        agent = qrl.build_agent(
+            {"algorithm": "dqn", "network": SMALL, "learning_starts": 20, "batch_size": 8}, "CartPole-v1"
+        )
+        agent.exploration_initial_eps = agent.exploration_final_eps = 0.0
+        agent.exploration_schedule = lambda progress: 0.0
+        agent.exploration_rate = 0.0
+        agent.learn(24)
+        totals = ledger.totals()
+    # 20 random steps, then 4 acting circuits; 4 updates after steps 21 to 24: targets and values (8 + 8), backward 8
+    assert totals["executions"] == 4 + 4 * (8 + 8 + 8)
+    # one commuting group; the gradient by shift: 2 x 6 angles (2 scales, 4 weights) for each of 8 samples
+    assert totals["hardware_executions"] == 4 + 4 * (8 + 8 + 8 * 2 * 6)
