@@ -8,22 +8,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from qrl.agents.base import StatefulAgent
 from qrl.agents.build import SEED_KEYS, child_seed, child_seeds
 from qrl.agents.training_env import TrainingEnv
+from qrl.layer import QuantumLayer
 from qrl.ledger import Ledger
 from qrl.ledger.header import hardware, versions
-from qrl.networks import build_circuit, count_parameters
-from qrl.specs import QuantumNetwork
+from qrl.networks import count_parameters
 from qrl.study.checkpoint import write_atomic
 from qrl.study.recipe import Recipe
-
-if TYPE_CHECKING:
-    from circuits import Circuit
 
 
 def parameter_counts(agent: StatefulAgent) -> dict[str, int]:
@@ -37,26 +34,24 @@ def parameter_counts(agent: StatefulAgent) -> dict[str, int]:
     return counts
 
 
-def circuit_of(agent: StatefulAgent) -> Circuit | None:
-    """The circuit of an agent's Q-function or policy, none for a classical one."""
-    network = getattr(agent.spec, "network", None)
-    if not isinstance(network, QuantumNetwork):
-        return None
-    shape = agent.observation_space.shape
-    return build_circuit(network, shape[0] if shape else None)
+def quantum_layer(agent: StatefulAgent) -> QuantumLayer | None:
+    """The layer of an agent's Q-function or policy, none for a classical one."""
+    policy = getattr(agent, "policy", None)
+    layers = () if policy is None else (m for m in policy.modules() if isinstance(m, QuantumLayer))
+    return next(iter(layers), None)
 
 
 def describe_circuit(agent: StatefulAgent, ledger: Ledger) -> None:
-    """Tell the ledger which circuit the agent's executions are of."""
-    circuit = circuit_of(agent)
-    if circuit is not None:
-        n2q = circuit.two_qubit_count
+    """Tell the ledger which circuit the agent's executions are of, and what runs it."""
+    layer = quantum_layer(agent)
+    if layer is not None:
+        circuit, n2q = layer.circuit, layer.circuit.two_qubit_count
         ledger.describe(
             n_qubits=circuit.n_qubits,
             depth=circuit.depth,
             n1q=len(circuit.gates) - n2q,
             n2q=n2q,
-            backend=agent.spec.network.backend,
+            backend=layer.backend.name,
         )
 
 
@@ -71,7 +66,7 @@ def write_manifest(folder: Path, recipe: Recipe, agent: StatefulAgent, env: Trai
                 file=sys.stderr,
             )
         return
-    circuit, machine = circuit_of(agent), hardware()
+    layer, machine = quantum_layer(agent), hardware()
     reason = f"{env.id} has no state()/set_state() and no adapter: a continued run begins a fresh episode"
     manifest: dict[str, Any] = {
         "versions": versions(),
@@ -80,7 +75,7 @@ def write_manifest(folder: Path, recipe: Recipe, agent: StatefulAgent, env: Trai
         "hardware": machine,
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
-        "circuit_digest": None if circuit is None else circuit.digest,
+        "circuit_digest": None if layer is None else layer.circuit.digest,
         "recipe_digest": recipe.digest,
         "agent": agent.spec.model_dump(mode="json"),
         "seeds": {
