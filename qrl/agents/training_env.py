@@ -19,7 +19,7 @@ from qrl.ledger import phase
 Observe = Callable[[np.ndarray], np.ndarray]
 
 
-class EnvironmentFault(RuntimeError):
+class EnvironmentFault(ValueError):
     """An environment returned something no agent can learn from; names environment, member, step and action."""
 
 

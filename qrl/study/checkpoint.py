@@ -30,7 +30,7 @@ KEEP = 2
 _log = logging.getLogger(__name__)
 
 
-class NoUsableCheckpointError(RuntimeError):
+class NoUsableCheckpointError(ValueError):
     """Checkpoints are there, but none of them verifies; nothing begins anew in silence."""
 
 
