@@ -48,7 +48,8 @@ def test_a_killed_worker_is_continued_and_said(tmp_path, tiny, capfd):
     checkpoint = tasks[0].folder / "checkpoints" / "ckpt-500"
 
     def kill():
-        while not checkpoint.exists():
+        deadline = time.monotonic() + 120
+        while not checkpoint.exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(int((tasks[0].folder / ".lock").read_text().split()[1]), signal.SIGKILL)
 

@@ -148,7 +148,8 @@ def test_a_signal_leaves_a_checkpoint_and_the_same_command_continues(tmp_path, t
     folder = tmp_path / "seed=0"
 
     def send():
-        while not (folder / "checkpoints" / "ckpt-0").exists():
+        deadline = time.monotonic() + 120
+        while not (folder / "checkpoints" / "ckpt-0").exists() and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(0.2)
         os.kill(os.getpid(), signum)
