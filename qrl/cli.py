@@ -215,7 +215,8 @@ def _say_failures(folders: list[Path]) -> int:
     folder, result = failed[0]
     print(
         f"warning: {len(failed)} of {len(done)} runs {result['status']}, the first in {os.path.relpath(folder)}: "
-        + " ".join(str(result["reason"]).split()),
+        + " ".join(str(result["reason"]).split())
+        + " (kept as failures; delete a run's folder to try it again)",
         file=sys.stderr,
     )
     return EXIT_DATA if len(failed) == len(done) else 0
