@@ -91,11 +91,12 @@ class QuantumLayer(nn.Module):
             TypeError: features are no tensor of real numbers.
             ValueError: features have the wrong shape or are not finite.
         """
-        parameters = [cast(Tensor, self._parameters[name]) for name, _ in self.circuit.groups]
+        parameters = self._groups()
         features = self._checked(features, parameters)
         if torch.is_grad_enabled() and (features.requires_grad or any(p.requires_grad for p in parameters)):
             return cast(Tensor, _Expectation.apply(self, features, *parameters))
-        return self._evaluate(features, self._flat(features, parameters), False).values
+        with torch.no_grad():
+            return self._evaluate(features, self._flat(features, parameters), False).values
 
     def bound_circuit(self, features: Tensor) -> QuantumCircuit:
         """Return the unmeasured Qiskit circuit with all angles filled in, to check a number by other means.
@@ -113,9 +114,9 @@ class QuantumLayer(nn.Module):
             raise ValueError(
                 f"features: {tuple(features.shape)} is no single sample; use ({self.circuit.n_features},)"
             )
-        parameters = [cast(Tensor, self._parameters[name]) for name, _ in self.circuit.groups]
+        parameters = self._groups()
         row = self._checked(features[None] if isinstance(features, Tensor) else features, parameters)
-        flat = self._flat(row, parameters)
+        flat = self._flat(row, parameters).detach()
         return to_qiskit(self.circuit, flat.double().cpu().numpy(), row[0].detach().double().cpu().numpy())
 
     def extra_repr(self) -> str:
@@ -127,33 +128,30 @@ class QuantumLayer(nn.Module):
             f"backend={self.backend.name!r}, gradient={self.gradient!r}, shots={self.shots}"
         )
 
-    def _checked(self, features: Tensor, parameters: list[Tensor]) -> Tensor:
+    def _groups(self) -> tuple[Tensor, ...]:
+        """The parameters, one tensor for each group of the circuit and in its order."""
+        return tuple(cast(dict[str, Tensor], self._parameters).values())
+
+    def _checked(self, features: Tensor, parameters: tuple[Tensor, ...]) -> Tensor:
+        # That shape and values fit is looked at once, by the backend.
         if not isinstance(features, Tensor):
             raise TypeError(f"features: {type(features).__name__} is not a tensor; use torch.as_tensor")
-        if features.ndim != 2 or features.shape[1] != self.circuit.n_features:
-            shape = tuple(features.shape)
-            raise ValueError(f"features: shape {shape} does not fit; use (batch, {self.circuit.n_features})")
-        if features.is_complex():
+        if features.dtype.is_complex:
             raise TypeError(f"features: {features.dtype} is not real; use float32 or float64")
-        if parameters and features.dtype != parameters[0].dtype:
+        if parameters and features.dtype is not parameters[0].dtype:
             features = features.to(parameters[0].dtype)
-        # One sum is the cheapest look at all values; where it overflows, the second look decides.
-        if not math.isfinite(features.detach().sum().item()) and not bool(torch.isfinite(features).all()):
-            raise ValueError("features: a value is not finite; use finite numbers")
         return features
 
     def _flat(self, features: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-        """The parameter vector, detached: the groups in order."""
-        if not parameters:
-            return features.new_zeros(0)
-        return torch.cat([parameter.detach() for parameter in parameters])
+        """The parameter vector: the groups in order."""
+        return torch.cat(parameters) if parameters else features.new_zeros(0)  # type: ignore[arg-type]
 
     def _evaluate(self, features: Tensor, flat: Tensor, differentiate: bool) -> Expectations:
         with phase("quantum"):
             result = self.backend.expectations(
                 self.circuit,
                 flat,
-                features.detach(),
+                features,
                 self.observables,
                 self.shots,
                 differentiate=differentiate and self.gradient == "backprop",
@@ -169,11 +167,10 @@ class _Expectation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, layer: QuantumLayer, features: Tensor, *parameters: Tensor) -> Tensor:
-        ctx.layer = layer
-        ctx.flat = layer._flat(features, parameters)
+        flat = layer._flat(features, parameters)
+        result = layer._evaluate(features, flat, True)
+        ctx.layer, ctx.flat, ctx.vjp = layer, flat, result.vjp
         ctx.save_for_backward(features)
-        result = layer._evaluate(features, ctx.flat, True)
-        ctx.vjp = result.vjp
         return result.values
 
     @staticmethod
@@ -183,15 +180,17 @@ class _Expectation(torch.autograd.Function):
                 "create_graph: True, but QuantumLayer has first derivatives only; leave create_graph out"
             )
         layer: QuantumLayer = ctx.layer
-        (features,) = ctx.saved_tensors
+        (features,) = ctx.saved_tensors  # which also finds features that were overwritten in the meantime
         _, want_features, *wanted = ctx.needs_input_grad
-        names = [name for name, _ in layer.circuit.groups]
-        groups = (
-            None if all(wanted) else tuple(name for name, want in zip(names, wanted, strict=True) if want)
+        groups = layer.circuit.groups
+        named = (
+            None
+            if all(wanted)
+            else tuple(name for (name, _), want in zip(groups, wanted, strict=True) if want)
         )
         with phase("quantum"):
             if ctx.vjp is not None:
-                result = ctx.vjp(upstream, groups=groups, features=want_features)
+                result = ctx.vjp(upstream, groups=named, features=want_features)
             else:
                 result = GRADIENTS[layer.gradient](
                     layer.backend,
@@ -201,18 +200,16 @@ class _Expectation(torch.autograd.Function):
                     layer.observables,
                     upstream,
                     layer.shots,
-                    groups=groups,
+                    groups=named,
                     want_features=want_features,
                 )
             ledger = current()
             if ledger is not None:
                 ledger.count(result.usage)
-        pieces: list[Tensor | None] = [None] * len(names)
-        if result.parameters is not None:
-            sizes = [size for _, size in layer.circuit.groups]
-            split = result.parameters.split(sizes)
-            pieces = [piece if want else None for piece, want in zip(split, wanted, strict=True)]
-        return (None, result.features, *pieces)
+        if result.parameters is None:
+            return (None, result.features, *(None for _ in groups))
+        pieces = torch.split_with_sizes(result.parameters, [size for _, size in groups])
+        return (None, result.features, *(p if want else None for p, want in zip(pieces, wanted, strict=True)))
 
 
 def _rule(gradient: str, backend: Backend, shots: int | None) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import cache
 
 from circuits.backends.protocol import VJP, Backend, Capabilities, Expectations, Usage, VJPFunction
 from circuits.gates import choice
@@ -19,6 +21,14 @@ __all__ = [
 ]
 
 
+def _native(target: str | None) -> Backend:
+    from circuits.backends.native import NativeBackend
+
+    if target is not None:
+        raise ValueError(f"backend: 'native' has no target {target!r}; use 'native'")
+    return NativeBackend()
+
+
 def _torch(target: str | None) -> Backend:
     from circuits.backends.torch import TorchBackend
 
@@ -33,14 +43,28 @@ def _pennylane(target: str | None) -> Backend:
     return PennyLaneBackend() if target is None else PennyLaneBackend(target)
 
 
-BACKENDS: dict[str, Callable[[str | None], Backend]] = {"torch": _torch, "pennylane": _pennylane}
+BACKENDS: dict[str, Callable[[str | None], Backend]] = {
+    "native": _native,
+    "torch": _torch,
+    "pennylane": _pennylane,
+}
 """Backend kinds and their factories, which take the part of the name after the colon, or None."""
 
-_ALIASES = {"auto": "torch"}
+
+@cache
+def _fastest() -> str:
+    """The kind behind "auto"; where the kernel is not available, one line says so, once a process."""
+    from circuits.engine import library
+
+    if library.load() is not None:
+        return "native"
+    logging.getLogger("circuits").warning(library.FALLBACK, library.reason())
+    return "torch"
 
 
 def get_backend(name: str) -> Backend:
-    """Return a new backend by name; ``"auto"`` is the fastest exact one that works here.
+    """Return a new backend by name; ``"auto"`` is the fastest exact one that works here: ``native``, or
+    ``torch`` where the kernel was not built.
 
     Args:
         name: ``kind`` or ``kind:target``.
@@ -52,7 +76,7 @@ def get_backend(name: str) -> Backend:
     if not isinstance(name, str):
         raise TypeError(f"backend: {name!r} is not a string; use a name such as 'torch'")
     kind, _, target = name.partition(":")
-    if kind in _ALIASES and not target:
-        kind = _ALIASES[kind]
+    if name == "auto":
+        kind = _fastest()
     choice("backend", kind, tuple(BACKENDS))
     return BACKENDS[kind](target or None)

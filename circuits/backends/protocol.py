@@ -20,6 +20,7 @@ simulator has none.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -106,15 +107,20 @@ class Expectations:
 
     Attributes:
         values: ``(N, n_observables)``.
-        standard_errors: ``(N, n_observables)``, zeros where the values are exact.
+        errors: ``(N, n_observables)``, None where the values are exact.
         usage: what it cost.
         vjp: the vector-Jacobian product; None where the backend cannot differentiate or was not asked to.
     """
 
     values: Tensor
-    standard_errors: Tensor
+    errors: Tensor | None
     usage: Usage
     vjp: VJPFunction | None = None
+
+    @property
+    def standard_errors(self) -> Tensor:
+        """``(N, n_observables)``, zeros where the values are exact."""
+        return self.values.new_zeros(self.values.shape) if self.errors is None else self.errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +180,8 @@ class Backend(Protocol):
 
         Raises:
             TypeError: parameters and features differ in dtype, or the dtype is not supported.
-            ValueError: a shape does not fit, shots are below 1, or the register does not fit into memory.
+            ValueError: a shape does not fit, a feature is not finite, shots are below 1, or the register
+                does not fit into memory.
         """
         ...
 
@@ -199,6 +206,19 @@ def check_request(
 
 
 def check_inputs(circuit: Circuit, parameters: Tensor, features: Tensor, backend: Backend) -> None:
+    """Refuse parameters and features whose shapes or dtypes do not fit; see ``check_request``."""
+    check_shapes(circuit, parameters, features, backend)
+    check_finite(features)
+
+
+def check_finite(features: Tensor) -> None:
+    """Refuse features that are not finite; see ``check_request``."""
+    # One sum is the cheapest look at all values; where it overflows, the second look decides.
+    if not math.isfinite(features.detach().sum().item()) and not bool(features.isfinite().all()):
+        raise ValueError("features: a value is not finite; use finite numbers")
+
+
+def check_shapes(circuit: Circuit, parameters: Tensor, features: Tensor, backend: Backend) -> None:
     """Refuse parameters and features whose shapes or dtypes do not fit; see ``check_request``."""
     width = circuit.n_parameters
     if features.ndim != 2 or features.shape[1] != circuit.n_features:

@@ -90,8 +90,7 @@ class TorchBackend:
         with torch.no_grad():
             run = _Run(self._program(circuit, parameters, amplitude), plan, circuit, parameters, features)
             if shots is None:
-                values = run.values(differentiate)
-                errors = torch.zeros_like(values)
+                values, errors = run.values(differentiate), None
             else:
                 values, errors = run.samples(shots, seed)
         hardware = features.shape[0] * plan.settings

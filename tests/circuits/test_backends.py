@@ -7,12 +7,13 @@ import pytest
 from circuits import BACKENDS, get_backend
 from circuits.backends import Backend
 from circuits.backends.torch import TorchBackend
+from circuits.engine import library
 
 
 def test_backends_are_found_by_name():
     assert isinstance(get_backend("torch"), TorchBackend)
-    assert isinstance(get_backend("auto"), TorchBackend)
-    assert set(BACKENDS) >= {"torch", "pennylane"}
+    assert get_backend("auto").name == ("torch" if library.load() is None else "native")
+    assert set(BACKENDS) >= {"native", "torch", "pennylane"}
     for name in ("torch", "pennylane:lightning.qubit"):
         backend = get_backend(name)
         assert isinstance(backend, Backend)

@@ -6,7 +6,7 @@ import torch
 import qrl
 from circuits import BACKENDS, get_backend, reuploading
 
-ROWS = {"torch": ["torch"], "pennylane": ["pennylane", "pennylane:lightning.qubit"]}
+ROWS = {"native": ["native"], "torch": ["torch"], "pennylane": ["pennylane", "pennylane:lightning.qubit"]}
 NAMES = [name for names in ROWS.values() for name in names]
 OBSERVABLES = ["ZZI", {"XIY": 0.5, "IIZ": -1.0}, "III"]
 BATCH = 4

@@ -37,7 +37,8 @@ def test_shapes_and_initial_values():
     first = QuantumLayer(reuploading(4, 5), OBSERVABLES)
     torch.manual_seed(3)
     assert torch.equal(first.weights, QuantumLayer(reuploading(4, 5), OBSERVABLES).weights)
-    assert "n_qubits=4, n_features=4, observables=[ZZII, 1 IIZZ + -0.5 XIII], backend='torch'" in repr(layer)
+    named = QuantumLayer(reuploading(4, 5), OBSERVABLES, backend="torch")
+    assert "n_qubits=4, n_features=4, observables=[ZZII, 1 IIZZ + -0.5 XIII], backend='torch'" in repr(named)
 
 
 def test_double_selects_float64_throughout():
@@ -226,7 +227,7 @@ def test_second_derivatives_are_refused():
     [
         (torch.full((2, 2), float("nan")), ValueError, "features: a value is not finite"),
         (torch.tensor([[float("inf"), -float("inf")]]), ValueError, "features: a value is not finite"),
-        (torch.zeros(2), ValueError, r"features: shape \(2,\) does not fit; use \(batch, 2\)"),
+        (torch.zeros(2), ValueError, r"features: shape \(2,\) does not fit; use \(N, 2\)"),
         (torch.zeros(2, 3), ValueError, r"features: shape \(2, 3\) does not fit"),
         (torch.zeros(2, 2, dtype=torch.complex64), TypeError, "features: torch.complex64 is not real"),
         ([[0.0, 0.0]], TypeError, "features: list is not a tensor"),
