@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from circuits.backends import Backend, Expectations, get_backend
+from circuits.backends import Backend, Expectations, VJPFunction, get_backend
 from circuits.backends.protocol import check_shots
 from circuits.circuit import Circuit
 from circuits.gates import choice
@@ -98,6 +98,35 @@ class QuantumLayer(nn.Module):
         with torch.no_grad():
             return self._evaluate(features, self._flat(features, parameters), False).values
 
+    def pullback(self, features: Tensor) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """The expectation values and the way back to the parameters, without a graph: the quick way to learn.
+
+        Args:
+            features: ``(batch, n_features)``; no gradient by them is computed.
+
+        Returns:
+            ``(batch, n_observables)``, and a function that takes the gradient by these values and adds the gradient by
+            each parameter to its ``grad``.
+
+        Raises:
+            TypeError, ValueError: as ``forward``.
+        """
+        parameters = self._groups()
+        with torch.no_grad():
+            features = self._checked(features, parameters)
+            flat = self._flat(features, parameters)
+            result = self._evaluate(features, flat, True)
+
+        def back(upstream: Tensor) -> None:
+            wanted = [parameter.requires_grad for parameter in parameters]
+            with torch.no_grad():
+                pieces, _ = self._gradients(result.vjp, flat, features, upstream, wanted, False)
+                for parameter, piece in zip(parameters, pieces, strict=True):
+                    if piece is not None:
+                        parameter.grad = piece if parameter.grad is None else parameter.grad + piece
+
+        return result.values, back
+
     def bound_circuit(self, features: Tensor) -> QuantumCircuit:
         """Return the unmeasured Qiskit circuit with all angles filled in, to check a number by other means.
 
@@ -161,6 +190,44 @@ class QuantumLayer(nn.Module):
                 ledger.count(result.usage)
         return result
 
+    def _gradients(
+        self,
+        vjp: VJPFunction | None,
+        flat: Tensor,
+        features: Tensor,
+        upstream: Tensor,
+        wanted: list[bool],
+        by_features: bool,
+    ) -> tuple[Sequence[Tensor | None], Tensor | None]:
+        """The gradients by each group, None where not wanted, and by the features."""
+        groups = self.circuit.groups
+        everything = all(wanted)
+        names = None if everything else tuple(g[0] for g, want in zip(groups, wanted, strict=True) if want)
+        with phase("quantum"):
+            if vjp is not None:
+                result = vjp(upstream, groups=names, features=by_features)
+            else:
+                result = GRADIENTS[self.gradient](
+                    self.backend,
+                    self.circuit,
+                    flat,
+                    features,
+                    self.observables,
+                    upstream,
+                    self.shots,
+                    groups=names,
+                    want_features=by_features,
+                )
+            ledger = current()
+            if ledger is not None:
+                ledger.count(result.usage)
+        if result.parameters is None or not groups:
+            return [None] * len(groups), result.features
+        pieces: Sequence[Tensor] = torch.split_with_sizes(result.parameters, [size for _, size in groups])
+        if everything:
+            return pieces, result.features
+        return [p if want else None for p, want in zip(pieces, wanted, strict=True)], result.features
+
 
 class _Expectation(torch.autograd.Function):
     """The layer's expectation values with the gradient rule that the layer has chosen."""
@@ -179,37 +246,10 @@ class _Expectation(torch.autograd.Function):
             raise ValueError(
                 "create_graph: True, but QuantumLayer has first derivatives only; leave create_graph out"
             )
-        layer: QuantumLayer = ctx.layer
         (features,) = ctx.saved_tensors  # which also finds features that were overwritten in the meantime
-        _, want_features, *wanted = ctx.needs_input_grad
-        groups = layer.circuit.groups
-        named = (
-            None
-            if all(wanted)
-            else tuple(name for (name, _), want in zip(groups, wanted, strict=True) if want)
-        )
-        with phase("quantum"):
-            if ctx.vjp is not None:
-                result = ctx.vjp(upstream, groups=named, features=want_features)
-            else:
-                result = GRADIENTS[layer.gradient](
-                    layer.backend,
-                    layer.circuit,
-                    ctx.flat,
-                    features,
-                    layer.observables,
-                    upstream,
-                    layer.shots,
-                    groups=named,
-                    want_features=want_features,
-                )
-            ledger = current()
-            if ledger is not None:
-                ledger.count(result.usage)
-        if result.parameters is None:
-            return (None, result.features, *(None for _ in groups))
-        pieces = torch.split_with_sizes(result.parameters, [size for _, size in groups])
-        return (None, result.features, *(p if want else None for p, want in zip(pieces, wanted, strict=True)))
+        _, by_features, *wanted = ctx.needs_input_grad
+        pieces, inputs = ctx.layer._gradients(ctx.vjp, ctx.flat, features, upstream, wanted, by_features)
+        return (None, inputs, *pieces)
 
 
 def _rule(gradient: str, backend: Backend, shots: int | None) -> str:

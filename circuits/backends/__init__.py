@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 from collections.abc import Callable
 from functools import cache
 
@@ -53,12 +54,13 @@ BACKENDS: dict[str, Callable[[str | None], Backend]] = {
 
 @cache
 def _fastest() -> str:
-    """The kind behind "auto"; where the kernel is not available, one line says so, once a process."""
+    """The kind behind "auto"; where the kernel is not available, one line says so, once and not in each worker."""
     from circuits.engine import library
 
     if library.load() is not None:
         return "native"
-    logging.getLogger("circuits").warning(library.FALLBACK, library.reason())
+    if multiprocessing.parent_process() is None:
+        logging.getLogger("circuits").warning(library.FALLBACK, library.reason())
     return "torch"
 
 

@@ -1,7 +1,7 @@
 """The ``native`` backend: the compiled state-vector kernel of ``circuits.engine`` on the CPU.
 
 Exact and with shots, float32 and float64, gradients by a backward pass whose memory does not grow with depth.
-It takes every circuit of the description. Requests on another device than the CPU are refused.
+It takes every circuit of the description. Tensors on another device go to its twin, the ``torch`` backend.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from circuits.backends.protocol import (
     count_angles,
     count_settings,
 )
+from circuits.backends.torch import TorchBackend
 from circuits.circuit import Circuit
 from circuits.engine import library
 from circuits.engine.program import encode
@@ -37,6 +38,7 @@ Engine = Literal["auto", "lane", "amplitude"]
 
 _LANE, _AMPLITUDE = 0, 1
 _NOT_FINITE = 1  # a status of the kernel; any other one means that memory is short
+_MAX_QUBITS = 30  # of the kernel's 32-bit masks and tables
 _COPIES = 4  # of the state that a backward pass holds at once, tables included
 _SAVED_BYTES = (2**14, 2**21)  # below, running the forward pass again is cheaper; above, memory is
 _THREADED_WORK = 2**22  # amplitudes times gates from which a second thread pays
@@ -68,7 +70,7 @@ class NativeBackend:
         self._isa = loaded.choose(instruction_set)
         self.instruction_set = loaded.instruction_sets[self._isa]
         self.name = "native"
-        self.capabilities = Capabilities(True, True, True, (torch.float32, torch.float64), 30)
+        self.capabilities = Capabilities(True, True, True, (torch.float32, torch.float64), None)
         self._latest: _Program | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -89,8 +91,12 @@ class NativeBackend:
         """Return expectation values; see ``circuits.backends.protocol.Backend.expectations``.
 
         Raises:
-            TypeError, ValueError: as stated there; also for tensors that are not on the CPU.
+            TypeError, ValueError: as stated there.
         """
+        if not (features.is_cpu and parameters.is_cpu):
+            return TorchBackend().expectations(
+                circuit, parameters, features, observables, shots, seed, differentiate=differentiate
+            )
         started = time.perf_counter()
         program = self._latest
         # Learning and acting ask for the same things again and again; hashing them costs as much as a small circuit.
@@ -139,6 +145,10 @@ class _Program:
         check_observables(circuit, observables)
         double = dtype == torch.float64
         check_memory(circuit.n_qubits, 16 if double else 8, _COPIES)
+        if circuit.n_qubits > _MAX_QUBITS:
+            raise ValueError(
+                f"n_qubits: {circuit.n_qubits} is too many for native; use at most {_MAX_QUBITS}"
+            )
         encoded = encode(circuit, observables)
         self.lib, self.circuit, self.observables, self.dtype = lib, circuit, observables, dtype
         self.n_parameters, self.n_features = circuit.n_parameters, circuit.n_features

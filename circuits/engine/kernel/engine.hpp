@@ -254,6 +254,12 @@ struct Machine {
   // The angles of a block and their half-angle sines and cosines.
   void evaluate_angles(const Work& w, R* sine, R* cosine) const {
     for (int64_t i = 0; i < mode.lane_angles.size; i++) {
+      const LaneAngle& lane = mode.lanes[i];
+      if (lane.feature >= 0) {
+        const R scale = parameter(w, lane.parameter) * (T(0.5) * (T)lane.coefficient);
+        w.angle[i] = scale * w.x[lane.feature] + T(0.5) * (T)lane.constant;
+        continue;
+      }
       const Angle& angle = p.angles[mode.lane_angles[i]];
       R value = R{} + (T)angle.constant;
       for (int t = angle.first; t < angle.first + angle.count; t++) {
@@ -590,10 +596,9 @@ struct Machine {
   }
     if (pass.width == 1) {
       QRL_SELECT(1)
-    } else if (pass.width == 2) {
+    } else {
+      static_assert(WIDEST_BACK == 2, "unapply has one case for each width");
       QRL_SELECT(2)
-    } else if constexpr (WIDEST > 2) {
-      QRL_SELECT(3)
     }
 #undef QRL_SELECT
 #undef QRL_CASE
@@ -612,8 +617,8 @@ struct Machine {
     uint64_t folded = 0;  // bits whose z is known
     bool first = true;
     const Signs<V>* signs = pending;
-    for (int i = layer.first_pass; i < layer.first_pass + layer.passes; i++) {
-      const Pass& pass = layout.passes[i];
+    for (int i = layer.first_back; i < layer.first_back + layer.backs; i++) {
+      const Pass& pass = layout.backs[i];
       const Su2<V>* gates[3];
       for (int k = 0; k < pass.width; k++) gates[k] = (const Su2<V>*)(w.coefficients + 4 * pass.slots[k]);
       unapply_pass(w, pass, gates, signs, off, first, moments + at);
@@ -658,8 +663,8 @@ struct Machine {
       }
     }
     at = 0;
-    for (int i = layer.first_pass; i < layer.first_pass + layer.passes; i++) {
-      const Pass& pass = layout.passes[i];
+    for (int i = layer.first_back; i < layer.first_back + layer.backs; i++) {
+      const Pass& pass = layout.backs[i];
       for (int k = 0; k < pass.width; k++, at++) {
         const V vz = folded >> pass.bits[k] & 1 ? moments[at].z : z[pass.bits[k]];
         const R m[3] = {reduce(moments[at].x), reduce(moments[at].y), reduce(vz)};
@@ -669,8 +674,8 @@ struct Machine {
   }
 
   void unapply_plain(const Layer& layer, const Work& w, V* state, const Signs<V>* pending) const {
-    for (int i = layer.first_pass; i < layer.first_pass + layer.passes; i++) {
-      const Pass& pass = layout.passes[i];
+    for (int i = layer.first_back; i < layer.first_back + layer.backs; i++) {
+      const Pass& pass = layout.backs[i];
       Su2<V> inverses[3];
       const Su2<V>* gates[3];
       for (int k = 0; k < pass.width; k++) {
@@ -719,7 +724,18 @@ struct Machine {
   }
 
   // Carries the gradient of a sample's own angle on to parameters and features.
-  void angle_gradient(const Work& w, int lane, R gradient) const {
+  INLINE void angle_gradient(const Work& w, int number, R gradient) const {
+    const LaneAngle& lane = mode.lanes[number];
+    if (lane.feature < 0) return terms_gradient(w, number, gradient);
+    const R g = gradient * (T)lane.coefficient;
+    if (lane.sums >= 0)
+      w.sums[lane.sums] += g * w.x[lane.feature];
+    else if (per_sample && lane.parameter >= 0)
+      w.dtheta[lane.parameter] += g * w.x[lane.feature];
+    if (request.dx) w.dx[lane.feature] += g * parameter(w, lane.parameter);
+  }
+
+  void terms_gradient(const Work& w, int lane, R gradient) const {
     const Angle& angle = p.angles[mode.lane_angles[lane]];
     for (int t = angle.first; t < angle.first + angle.count; t++) {
       const Term& term = p.terms[t];
@@ -734,7 +750,7 @@ struct Machine {
           g = g / (T(1) + u * u);
         }
       }
-      if (term.parameter >= 0 && request.dtheta) {
+      if (term.parameter >= 0) {
         if (per_sample)
           w.dtheta[term.parameter] += g * f;
         else

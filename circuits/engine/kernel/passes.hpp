@@ -296,7 +296,7 @@ INLINE V word_sign(const WordPlan<V>& w, int64_t i) {
 
 template <class V>
 INLINE V word_partner(const WordPlan<V>& w, V v) {
-  return w.low_x ? __builtin_shuffle(v, w.partner) : v;
+  return w.low_x ? shuffle(v, w.partner) : v;
 }
 
 // exp(-i angle P / 2) with the cosine and sine of half the angle.

@@ -30,11 +30,10 @@ struct List {
   }
 };
 
-#if QRL_BYTES >= 64
-constexpr int WIDEST = 3;  // 8 amplitudes and 3 gates fit into 32 registers
-#else
-constexpr int WIDEST = 2;
-#endif
+// Qubits a pass. Forward, 8 amplitudes and 3 gates fit into 32 registers, 4 and 2 into 16. Backward there are
+// the image and the moments besides: measured, two qubits are faster than three with what has to be spilled.
+constexpr int WIDEST = QRL_BYTES >= 64 ? 3 : 2;
+constexpr int WIDEST_BACK = 2;
 
 struct Pass {
   int width, bits[3], slots[3];
@@ -42,6 +41,7 @@ struct Pass {
 
 struct Layer {
   int first_pass, passes;  // on bits of the vector index
+  int first_back, backs;   // the same for the backward pass
   unsigned lanes;          // qubits that are lanes, as a mask
   int lane_slots[4];
   int first_slot, slots, moments;  // moments: whether any angle can be differentiated
@@ -70,7 +70,7 @@ template <class V>
 struct Layout {
   int log_lanes;  // qubits that are lanes
   int64_t count;  // vector amplitudes
-  List<Pass> passes;
+  List<Pass> passes, backs;
   List<Layer> layers;       // by operation, empty for others
   List<Signs<V>> signs;     // by operation
   List<WordPlan<V>> paulis; // by Pauli rotation
@@ -93,12 +93,20 @@ struct SlotPlan {
   int first, count;  // segments
 };
 
+// A sample's own angle: constant + coefficient * parameter * feature where it has that form, which most have;
+// feature is -1 for any other.
+struct LaneAngle {
+  int feature, parameter, sums;
+  double constant, coefficient;
+};
+
 // Which angles are shared by all samples and which are not; one for shared and one for per-sample
 // parameters.
 struct Mode {
   List<int> lane_angles, shared_angles;
   List<int> number;  // by angle: place in its list
   List<char> is_lane;
+  List<LaneAngle> lanes;  // by number of a lane angle
   List<Segment> segments;
   List<SlotPlan> slots;
   List<int> term_sums;   // by term: place of its sum over samples, -1 for none
@@ -164,6 +172,13 @@ inline Mode make_mode(const Program& p, bool per_sample) {
   for (int a = 0; a < p.n_angles; a++)
     for (int t = p.angles[a].first; t < p.angles[a].first + p.angles[a].count; t++)
       mode.term_sums.add(mode.is_lane[a] && !per_sample && p.terms[t].parameter >= 0 ? mode.sums++ : -1);
+  for (int i = 0; i < mode.lane_angles.size; i++) {
+    const Angle& angle = p.angles[mode.lane_angles[i]];
+    const Term& term = p.terms[angle.first];
+    const bool simple = angle.count == 1 && term.count == 1 && term.squash == 0;
+    mode.lanes.add({simple ? p.features[term.first] : -1, simple ? term.parameter : -1,
+                    simple ? mode.term_sums[angle.first] : -1, angle.constant, simple ? term.coefficient : 0});
+  }
   return mode;
 }
 
@@ -257,6 +272,19 @@ void grow_tree(Layout<V>& layout, const Program& p, int64_t at, int64_t half, co
   free(differences);
 }
 
+// Shares n qubits out among passes and returns their number.
+inline int split_passes(List<Pass>& passes, const int* bits, const int* slots, int n, int widest) {
+  int made = 0;
+  for (int at = 0; at < n; made++) {
+    const int left = n - at;
+    Pass pass{left < widest ? left : widest, {0, 0, 0}, {0, 0, 0}};
+    if (left == 4 && widest == 3) pass.width = 2;  // 2 + 2 is less traffic than 3 + 1
+    for (int k = 0; k < pass.width; k++, at++) pass.bits[k] = bits[at], pass.slots[k] = slots[at];
+    passes.add(pass);
+  }
+  return made;
+}
+
 template <class V>
 Layout<V> make_layout(const Program& p, int log_lanes) {
   Layout<V> layout{};
@@ -278,17 +306,9 @@ Layout<V> make_layout(const Program& p, int log_lanes) {
         else
           high[n] = qubit - log_lanes, slots[n++] = s;
       }
-      layer.first_pass = (int)layout.passes.size;
-      for (int at = 0; at < n;) {
-        const int left = n - at;
-        int width = left < WIDEST ? left : WIDEST;
-        if (left == WIDEST + 1 && WIDEST == 3) width = 2;  // 2 + 2 is less traffic than 3 + 1
-        Pass pass{width, {0, 0, 0}, {0, 0, 0}};
-        for (int k = 0; k < width; k++) pass.bits[k] = high[at + k], pass.slots[k] = slots[at + k];
-        layout.passes.add(pass);
-        at += width;
-      }
-      layer.passes = (int)layout.passes.size - layer.first_pass;
+      layer.first_pass = (int)layout.passes.size, layer.first_back = (int)layout.backs.size;
+      layer.passes = split_passes(layout.passes, high, slots, n, WIDEST);
+      layer.backs = split_passes(layout.backs, high, slots, n, WIDEST_BACK);
     } else if (op.kind == SIGNS) {
       signs = make_signs<V>(p, op, log_lanes, layout.count);
     } else if (op.kind == PAULI) {
@@ -314,13 +334,13 @@ void release_layout(Layout<V>& layout) {
     free((void*)layout.signs[o].masks);
     free((void*)layout.signs[o].index);
   }
-  layout.passes.release(), layout.layers.release(), layout.signs.release(), layout.paulis.release();
+  layout.passes.release(), layout.backs.release(), layout.layers.release(), layout.signs.release(), layout.paulis.release();
   layout.words.release(), layout.nodes.release(), layout.leaves.release(), layout.starts.release();
 }
 
 inline void release_mode(Mode& mode) {
   mode.lane_angles.release(), mode.shared_angles.release(), mode.number.release(), mode.is_lane.release();
-  mode.segments.release(), mode.slots.release(), mode.term_sums.release(), mode.pauli_sums.release();
+  mode.lanes.release(), mode.segments.release(), mode.slots.release(), mode.term_sums.release(), mode.pauli_sums.release();
 }
 
 }  // namespace

@@ -58,19 +58,30 @@ INLINE V flip(V v, typename Of<V>::I mask) {
   return (V)((typename Of<V>::I)v ^ mask);
 }
 
+template <class V, class I>
+INLINE V shuffle(V v, I lanes) {
+#ifdef __clang__
+  V moved;
+  for (int i = 0; i < Of<V>::W; i++) moved[i] = v[lanes[i]];
+  return moved;
+#else
+  return __builtin_shuffle(v, lanes);
+#endif
+}
+
 // The lanes at index ^ BIT.
 template <int BIT>
 INLINE VecF swap_lanes(VecF v) {
   IntF mask;
   for (int i = 0; i < Lanes<float>::W; i++) mask[i] = i ^ BIT;
-  return __builtin_shuffle(v, mask);
+  return shuffle(v, mask);
 }
 
 template <int BIT>
 INLINE VecD swap_lanes(VecD v) {
   IntD mask;
   for (int i = 0; i < Lanes<double>::W; i++) mask[i] = i ^ BIT;
-  return __builtin_shuffle(v, mask);
+  return shuffle(v, mask);
 }
 
 // The sum over lanes, pairwise.
