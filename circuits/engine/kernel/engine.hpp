@@ -92,7 +92,7 @@ struct Machine {
 
   // Of a thread.
   struct Work {
-    V *state, *image, *spare, *tree, *coefficients;
+    V *state, *image, *spare, *tree, *coefficients, *phases;
     R *x, *theta, *dx, *dtheta, *sums, *outputs, *words;
     R *angle, *sine, *cosine;
     Moment<V>* moments;
@@ -112,6 +112,12 @@ struct Machine {
     chunks = (blocks + chunk_blocks - 1) / chunk_blocks;
   }
 
+  // Vectors a slot has: a, b of its matrix, or cosine, sine, alpha, gamma of a split layer.
+  static constexpr int GATE = 6;
+
+  int high_bits() const { return p.n_qubits - layout.log_lanes; }
+  int low_bits() const { return high_bits() / 2; }
+
   static int64_t padded(int64_t n) { return (n + W - 1) / W * W; }
 
   // Elements of a sine or cosine array over the angles of a sample.
@@ -129,7 +135,8 @@ struct Machine {
     w.image = c.take<V>(backward ? 2 * layout.count : layout.count);
     if (p.has_tables) w.spare = c.take<V>(2 * layout.count);
     if (backward) w.tree = c.take<V>(layout.count);
-    w.coefficients = c.take<V>(4 * p.n_slots + 2 * p.n_paulis);
+    w.coefficients = c.take<V>(GATE * p.n_slots + 2 * p.n_paulis);
+    w.phases = c.take<V>(2 * ((int64_t(1) << low_bits()) + (int64_t(1) << (high_bits() - low_bits()))));
     w.x = c.take<R>(p.n_features + 1);
     w.theta = c.take<R>(per_sample ? p.n_parameters : 0);
     w.angle = c.take<R>(lane_size());
@@ -225,14 +232,30 @@ struct Machine {
     at[0] = all<V>(q.w), at[1] = all<V>(-q.z), at[2] = all<V>(q.y), at[3] = all<V>(-q.x);
   }
 
+  template <class Q>
+  INLINE void store_slot(const Work& w, int s, const Quaternion<Q>& q) const {
+    V* at = w.coefficients + GATE * s;
+    if (!layout.split_slots[s]) return store_gate(at, q);
+    // a = cosine exp(-i (alpha + gamma) / 2) and b = sine exp(i (alpha - gamma) / 2); where one of them vanishes its
+    // phase is free.
+    const Q cosine = root(q.w * q.w + q.z * q.z), sine = root(q.x * q.x + q.y * q.y), one = Q{} + T(1), zero{};
+    const auto flat = cosine == zero, upright = sine == zero;
+    const Q by_cosine = one / (flat ? one : cosine), by_sine = one / (upright ? one : sine);
+    const Q ar = flat ? one : q.w * by_cosine, ai = -q.z * by_cosine;
+    const Q br = upright ? one : q.y * by_sine, bi = -q.x * by_sine;
+    at[0] = spread_out(cosine), at[1] = spread_out(sine);
+    at[2] = spread_out(br * ar + bi * ai), at[3] = spread_out(bi * ar - br * ai);
+    at[4] = spread_out(ar * br - ai * bi), at[5] = spread_out(-(ar * bi + ai * br));
+  }
+
   // Gates that are the same for all samples.
   void fill_shared(const Work& w) const {
     for (int s = 0; s < p.n_slots; s++)
-      if (mode.slots[s].count == 1) store_gate(w.coefficients + 4 * s, shared[mode.slots[s].first].k);
+      if (mode.slots[s].count == 1) store_slot(w, s, shared[mode.slots[s].first].k);
     int pauli = 0;
     for (int o = 0; o < p.n_ops; o++)
       if (p.ops[o].kind == PAULI) {
-        V* at = w.coefficients + 4 * p.n_slots + 2 * pauli++;
+        V* at = w.coefficients + GATE * p.n_slots + 2 * pauli++;
         if (mode.is_lane[p.ops[o].angle]) continue;
         const int i = mode.number[p.ops[o].angle];
         at[0] = all<V>(shared_cosine[i]), at[1] = all<V>(shared_sine[i]);
@@ -288,12 +311,12 @@ struct Machine {
         q = turn(cosine[segment->lane], sine[segment->lane], segment->axis, q);
         if (!segment->identity) q = product(k->k, q);
       }
-      store_gate(w.coefficients + 4 * s, q);
+      store_slot(w, s, q);
     }
     int pauli = 0;
     for (int o = 0; o < p.n_ops; o++)
       if (p.ops[o].kind == PAULI) {
-        V* at = w.coefficients + 4 * p.n_slots + 2 * pauli++;
+        V* at = w.coefficients + GATE * p.n_slots + 2 * pauli++;
         if (!mode.is_lane[p.ops[o].angle]) continue;
         const int i = mode.number[p.ops[o].angle];
         at[0] = spread_out(cosine[i]), at[1] = spread_out(sine[i]);
@@ -340,11 +363,96 @@ struct Machine {
 
   const Signs<V> none{nullptr, nullptr};
 
+  // The phases that split layer `o` begins with: its own and those that the layer before has left to it.
+  Phases<V> make_phases(int o, const Work& w, const Signs<V>* signs) const {
+    const Layer& layer = layout.layers[o];
+    V factors[2 * 64];
+    const V zero{}, one = zero + T(1);
+    for (int q = 0; q < p.n_qubits; q++) factors[2 * q] = one, factors[2 * q + 1] = zero;
+    for (int s = layer.first_slot; s < layer.first_slot + layer.slots; s++) {
+      const V* at = w.coefficients + GATE * s;
+      V* f = factors + 2 * p.slots[s].qubit;
+      f[0] = at[4], f[1] = at[5];
+    }
+    if (layer.carried >= 0) {
+      const Layer& before = layout.layers[layer.carried];
+      for (int s = before.first_slot; s < before.first_slot + before.slots; s++) {
+        const V* at = w.coefficients + GATE * s;
+        V* f = factors + 2 * p.slots[s].qubit;
+        multiply(f[0], f[1], at[2], at[3]);
+      }
+    }
+    const int half = low_bits(), lanes = layout.log_lanes;
+    V *low = w.phases, *high = w.phases + (int64_t(2) << half);
+    low[0] = high[0] = one, low[1] = high[1] = zero;
+    if (!LANE)
+      for (int b = 0; b < LOG; b++) {
+        // Lanes with the bit set take the factor, the others stay.
+        const V set = (one - lane_sign<V>(b)) * T(0.5);
+        multiply(low[0], low[1], one + set * (factors[2 * b] - one), set * factors[2 * b + 1]);
+      }
+    grow_phases(low, factors + 2 * lanes, half);
+    grow_phases(high, factors + 2 * (lanes + half), high_bits() - half);
+    Phases<V> phases{low, high, (int64_t(1) << half) - 1, half, none};
+    if (signs) phases.signs = *signs;
+    return phases;
+  }
+
+  static void grow_phases(V* table, const V* factors, int bits) {
+    for (int b = 0; b < bits; b++)
+      for (int64_t i = 0; i < int64_t(1) << b; i++) {
+        V re = table[2 * i], im = table[2 * i + 1];
+        multiply(re, im, factors[2 * b], factors[2 * b + 1]);
+        table[2 * (i + (int64_t(1) << b))] = re, table[2 * (i + (int64_t(1) << b)) + 1] = im;
+      }
+  }
+
+  void apply_split(int o, const Work& w, const Signs<V>* signs) const {
+    const Layer& layer = layout.layers[o];
+    const Phases<V> phases = make_phases(o, w, signs);
+    const int64_t n = layout.count;
+    bool first = true;
+    for (int i = layer.first_pass; i < layer.first_pass + layer.passes; i++, first = false) {
+      const Pass& pass = layout.passes[i];
+      Turn<V> turns[3];
+      for (int k = 0; k < pass.width; k++) turns[k] = turn_of(w, pass.slots[k]);
+      if (pass.width == 1)
+        first ? turn_bits<V, 1, true>(w.state, n, pass.bits, turns, phases)
+              : turn_bits<V, 1, false>(w.state, n, pass.bits, turns, phases);
+      else if (pass.width == 2)
+        first ? turn_bits<V, 2, true>(w.state, n, pass.bits, turns, phases)
+              : turn_bits<V, 2, false>(w.state, n, pass.bits, turns, phases);
+      else if constexpr (WIDEST > 2)
+        first ? turn_bits<V, 3, true>(w.state, n, pass.bits, turns, phases)
+              : turn_bits<V, 3, false>(w.state, n, pass.bits, turns, phases);
+    }
+    if (!LANE && layer.lanes) {
+      const LaneTurns<V> turns = lane_turns(layer, w, T(-1));
+      first ? turn_all_lanes<V, true>(w.state, n, turns, phases) : turn_all_lanes<V, false>(w.state, n, turns, phases);
+    }
+  }
+
+  INLINE Turn<V> turn_of(const Work& w, int slot) const {
+    const V* at = w.coefficients + GATE * slot;
+    return {at[0], at[1]};
+  }
+
+  LaneTurns<V> lane_turns(const Layer& layer, const Work& w, T sign) const {
+    LaneTurns<V> turns;
+    turns.active = layer.lanes;
+    for (int b = 0; b < LOG; b++)
+      if (layer.lanes >> b & 1) {
+        const Turn<V> turn = turn_of(w, layer.lane_slots[b]);
+        turns.cosine[b] = turn.cosine, turns.sine[b] = turn.sine * lane_sign<V>(b) * sign;
+      }
+    return turns;
+  }
+
   void apply_layer(const Layer& layer, const Work& w, const Signs<V>* pending) const {
     for (int i = layer.first_pass; i < layer.first_pass + layer.passes; i++) {
       const Pass& pass = layout.passes[i];
       const Su2<V>* gates[3];
-      for (int k = 0; k < pass.width; k++) gates[k] = (const Su2<V>*)(w.coefficients + 4 * pass.slots[k]);
+      for (int k = 0; k < pass.width; k++) gates[k] = (const Su2<V>*)(w.coefficients + GATE * pass.slots[k]);
       apply_pass(w.state, pass, gates, pending);
       pending = nullptr;
     }
@@ -362,7 +470,7 @@ struct Machine {
     gates.active = layer.lanes;
     for (int b = 0; b < LOG; b++)
       if (layer.lanes >> b & 1) {
-        const Su2<V>& g = *(const Su2<V>*)(w.coefficients + 4 * layer.lane_slots[b]);
+        const Su2<V>& g = *(const Su2<V>*)(w.coefficients + GATE * layer.lane_slots[b]);
         gates.set(b, inverted ? inverse(g) : g);
       }
   }
@@ -383,7 +491,7 @@ struct Machine {
     const V zero{}, one = zero + T(1);
     const Su2<V>* at[64] = {};
     for (int i = layer.first_slot; i < layer.first_slot + layer.slots; i++)
-      at[p.slots[i].qubit] = (const Su2<V>*)(w.coefficients + 4 * i);
+      at[p.slots[i].qubit] = (const Su2<V>*)(w.coefficients + GATE * i);
     if (LANE) {
       s[0] = one, s[1] = zero;
     } else {
@@ -444,7 +552,10 @@ struct Machine {
     for (; o < p.n_ops; o++) {
       const Op& op = p.ops[o];
       if (op.kind == LAYER) {
-        apply_layer(layout.layers[o], w, pending);
+        if (layout.layers[o].split)
+          apply_split(o, w, pending);
+        else
+          apply_layer(layout.layers[o], w, pending);
         pending = nullptr;
         continue;
       }
@@ -457,7 +568,7 @@ struct Machine {
         apply_table(w.state, w.spare, layout.count, table.source, table.power, layout.log_lanes, false);
         swap_spare(w.state, w.spare);
       } else {
-        const V* at = w.coefficients + 4 * p.n_slots + 2 * op.pauli;
+        const V* at = w.coefficients + GATE * p.n_slots + 2 * op.pauli;
         apply_word(w.state, layout.count, layout.paulis[op.pauli], at[0], at[1]);
       }
     }
@@ -620,7 +731,7 @@ struct Machine {
     for (int i = layer.first_back; i < layer.first_back + layer.backs; i++) {
       const Pass& pass = layout.backs[i];
       const Su2<V>* gates[3];
-      for (int k = 0; k < pass.width; k++) gates[k] = (const Su2<V>*)(w.coefficients + 4 * pass.slots[k]);
+      for (int k = 0; k < pass.width; k++) gates[k] = (const Su2<V>*)(w.coefficients + GATE * pass.slots[k]);
       unapply_pass(w, pass, gates, signs, off, first, moments + at);
       if (first)
         for (int k = 0; k < pass.width; k++) folded |= uint64_t(1) << pass.bits[k];
@@ -628,23 +739,9 @@ struct Machine {
       first = false;
       if (off) signs = nullptr;
     }
-    int64_t size = layout.count >> __builtin_popcountll(folded);
-    if (first)
-      for (int64_t i = 0; i < size; i++)
-        w.tree[i] = w.image[2 * i] * w.state[2 * i + 1] - w.image[2 * i + 1] * w.state[2 * i];
-    // z of the other bits, from the highest down.
+    if (first) start_tree(w);
     V z[64];
-    for (int b = p.n_qubits - layout.log_lanes - 1; b >= 0; b--) {
-      if (folded >> b & 1) continue;
-      size >>= 1;
-      V total{};
-      for (int64_t i = 0; i < size; i++) {
-        const V low = w.tree[i], high = w.tree[i + size];
-        total += low - high;
-        w.tree[i] = low + high;
-      }
-      z[b] = total;
-    }
+    fold_rest(w, folded, z);
     if (!LANE && layer.lanes) {
       LaneGates<V> gates;
       lane_gates(layer, w, true, gates);
@@ -655,22 +752,117 @@ struct Machine {
       else
         off ? unapply_lanes<V, false, true>(w.state, w.image, layout.count, gates, none, lanes)
             : unapply_lanes<V, false, false>(w.state, w.image, layout.count, gates, none, lanes);
-      for (int b = 0; b < LOG; b++) {
-        if (!(layer.lanes >> b & 1)) continue;
-        const V sign = lane_sign<V>(b);
-        const R m[3] = {reduce(lanes[b].x), reduce(-(lanes[b].y * sign)), reduce(w.tree[0] * sign)};
-        slot_gradients(w, layer.lane_slots[b], m);
-      }
+      lane_gradients(layer, w, lanes);
     }
-    at = 0;
+    bit_gradients(layer, w, folded, z);
+  }
+
+  // Sums `tree` up and returns z of the bits that no pass has folded, from the highest down.
+  void fold_rest(const Work& w, uint64_t folded, V* z) const {
+    int64_t size = layout.count >> __builtin_popcountll(folded);
+    for (int b = high_bits() - 1; b >= 0; b--) {
+      if (folded >> b & 1) continue;
+      size >>= 1;
+      V total{};
+      for (int64_t i = 0; i < size; i++) {
+        const V low = w.tree[i], high = w.tree[i + size];
+        total += low - high;
+        w.tree[i] = low + high;
+      }
+      z[b] = total;
+    }
+  }
+
+  void start_tree(const Work& w) const {
+    for (int64_t i = 0; i < layout.count; i++)
+      w.tree[i] = w.image[2 * i] * w.state[2 * i + 1] - w.image[2 * i + 1] * w.state[2 * i];
+  }
+
+  void lane_gradients(const Layer& layer, const Work& w, const Moment<V>* lanes) const {
+    for (int b = 0; b < LOG; b++) {
+      if (!(layer.lanes >> b & 1)) continue;
+      const V sign = lane_sign<V>(b);
+      const R m[3] = {reduce(lanes[b].x), reduce(-(lanes[b].y * sign)), reduce(w.tree[0] * sign)};
+      moment_gradients(layer, w, layer.lane_slots[b], m);
+    }
+  }
+
+  void bit_gradients(const Layer& layer, const Work& w, uint64_t folded, const V* z) const {
+    int at = 0;
     for (int i = layer.first_back; i < layer.first_back + layer.backs; i++) {
       const Pass& pass = layout.backs[i];
       for (int k = 0; k < pass.width; k++, at++) {
-        const V vz = folded >> pass.bits[k] & 1 ? moments[at].z : z[pass.bits[k]];
-        const R m[3] = {reduce(moments[at].x), reduce(moments[at].y), reduce(vz)};
-        slot_gradients(w, pass.slots[k], m);
+        const V vz = folded >> pass.bits[k] & 1 ? w.moments[at].z : z[pass.bits[k]];
+        const R m[3] = {reduce(w.moments[at].x), reduce(w.moments[at].y), reduce(vz)};
+        moment_gradients(layer, w, pass.slots[k], m);
       }
     }
+  }
+
+  // Of a split layer the moments stand in front of its last phases: they are turned about Z by alpha.
+  void moment_gradients(const Layer& layer, const Work& w, int slot, const R* m) const {
+    if (!layer.split) return slot_gradients(w, slot, m);
+    const V* at = w.coefficients + GATE * slot;
+    const R cosine = first_of(at[2]), sine = first_of(at[3]);
+    const R behind[3] = {cosine * m[0] - sine * m[1], sine * m[0] + cosine * m[1], m[2]};
+    slot_gradients(w, slot, behind);
+  }
+
+  INLINE R first_of(V v) const {
+    if constexpr (LANE)
+      return v;
+    else
+      return v[0];
+  }
+
+  // Takes the real rotations of split layer `o` off, after the phases of the layer behind, and adds its gradients.
+  void unapply_split(int o, const Work& w, const Phases<V>* behind) const {
+    const Layer& layer = layout.layers[o];
+    const Phases<V> nothing{};
+    const Phases<V>* phases = behind;
+    const int64_t n = layout.count;
+    uint64_t folded = 0;
+    Moment<V>* moments = w.moments;
+    bool first = true;
+    for (int i = layer.first_back; i < layer.first_back + layer.backs; i++) {
+      const Pass& pass = layout.backs[i];
+      Turn<V> turns[3];
+      for (int k = 0; k < pass.width; k++) turns[k] = turn_of(w, pass.slots[k]);
+#define QRL_CASE(K, PHASED, FOLD)                                       \
+  unturn_bits<V, K, PHASED, FOLD>(w.state, w.image, n, pass.bits, turns, \
+                                  PHASED ? *phases : nothing, moments, w.tree)
+#define QRL_SELECT(K)                                        \
+  if (phases)                                                \
+    first ? QRL_CASE(K, true, true) : QRL_CASE(K, true, false); \
+  else                                                       \
+    first ? QRL_CASE(K, false, true) : QRL_CASE(K, false, false);
+      static_assert(WIDEST_BACK == 2, "one case for each width");
+      if (pass.width == 1) {
+        QRL_SELECT(1)
+      } else {
+        QRL_SELECT(2)
+      }
+#undef QRL_SELECT
+#undef QRL_CASE
+      if (first)
+        for (int k = 0; k < pass.width; k++) folded |= uint64_t(1) << pass.bits[k];
+      moments += pass.width;
+      first = false;
+      phases = nullptr;
+    }
+    if (first && phases) {
+      unphase(w.state, w.image, n, *phases);
+      phases = nullptr;
+    }
+    if (first) start_tree(w);
+    V z[64];
+    fold_rest(w, folded, z);
+    if (!LANE && layer.lanes) {
+      Moment<V> lanes[LOG];
+      unturn_all_lanes<V, false>(w.state, w.image, n, lane_turns(layer, w, T(1)), nothing, lanes);
+      lane_gradients(layer, w, lanes);
+    }
+    bit_gradients(layer, w, folded, z);
   }
 
   void unapply_plain(const Layer& layer, const Work& w, V* state, const Signs<V>* pending) const {
@@ -679,7 +871,7 @@ struct Machine {
       Su2<V> inverses[3];
       const Su2<V>* gates[3];
       for (int k = 0; k < pass.width; k++) {
-        inverses[k] = inverse(*(const Su2<V>*)(w.coefficients + 4 * pass.slots[k]));
+        inverses[k] = inverse(*(const Su2<V>*)(w.coefficients + GATE * pass.slots[k]));
         gates[k] = &inverses[k];
       }
       apply_pass(state, pass, gates, pending);
@@ -774,9 +966,23 @@ struct Machine {
       w.words[p.entries[e].word] += (T)p.entries[e].coefficient * w.outputs[p.entries[e].observable];
     make_image(w, from);
     const Signs<V>* pending = nullptr;
+    Phases<V> phases{};  // of the split layer behind, still to be taken off
+    bool phased = false;
     for (int o = p.n_ops - 1; o >= plan.first_differentiable; o--) {
       const Op& op = p.ops[o];
       const bool off = o > plan.first_differentiable;
+      if (op.kind == SIGNS && phased) {
+        phases.signs = layout.signs[o];
+        continue;
+      }
+      if (op.kind == LAYER && layout.layers[o].split) {
+        unapply_split(o, w, phased ? &phases : nullptr);
+        phases = make_phases(o, w, nullptr);
+        phased = true;
+        continue;
+      }
+      if (phased) unphase(w.state, w.image, layout.count, phases);
+      phased = false;
       if (op.kind == LAYER) {
         unapply_layer(layout.layers[o], w, pending, off);
         pending = nullptr;
@@ -805,7 +1011,7 @@ struct Machine {
             w.sums[mode.pauli_sums[op.pauli]] += g;
         }
         if (off) {
-          const V* at = w.coefficients + 4 * p.n_slots + 2 * op.pauli;
+          const V* at = w.coefficients + GATE * p.n_slots + 2 * op.pauli;
           apply_word(w.state, layout.count, word, at[0], -at[1]);
           apply_word(w.image, layout.count, word, at[0], -at[1]);
         }

@@ -48,7 +48,7 @@ Plan<T>* make_plan(const Program* p) {
   if (p->n_qubits >= Lanes<T>::LOG) plan->layouts[QRL_AMPLITUDE] = make_layout<V>(*p, Lanes<T>::LOG);
   plan->modes[0] = make_mode(*p, false);
   plan->modes[1] = make_mode(*p, true);
-  plan->product_start = !p->initial && p->n_ops && p->ops[0].kind == LAYER;
+  plan->product_start = starts_as_product(*p);
   plan->first_differentiable = p->n_ops;
   for (int o = p->n_ops - 1; o >= 0; o--) {
     const Op& op = p->ops[o];

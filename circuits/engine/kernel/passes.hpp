@@ -95,6 +95,19 @@ struct Moment {
   V x, y, z;
 };
 
+// One product at a time: each line is one fused multiply-add.
+template <class V>
+INLINE void add_moment(V& x, V& y, const V* re, const V* im, const V* lr, const V* li, int j, int o) {
+  x += lr[j] * im[o];
+  x -= li[j] * re[o];
+  x += lr[o] * im[j];
+  x -= li[o] * re[j];
+  y += lr[o] * re[j];
+  y += li[o] * im[j];
+  y -= lr[j] * re[o];
+  y -= li[j] * im[o];
+}
+
 // Reads the moments of K bits and then, where APPLY is set, takes their gates off the state and its image.
 // Where FOLD is set it also sums Im(conj(image) state) over the K bits into `tree`, one entry a group.
 template <class V, int K, bool SIGNED, bool APPLY, bool FOLD>
@@ -137,18 +150,7 @@ static void unapply(V* state, V* image, int64_t count, const int* bits, const Su
     for (int k = 0; k < K; k++)
 #pragma GCC unroll 8
       for (int j = 0; j < A; j++)
-        if (!(j >> k & 1)) {
-          const int o = j | 1 << k;
-          // One product at a time: each line is one fused multiply-add.
-          mx[k] += lr[j] * im[o];
-          mx[k] -= li[j] * re[o];
-          mx[k] += lr[o] * im[j];
-          mx[k] -= li[o] * re[j];
-          my[k] += lr[o] * re[j];
-          my[k] += li[o] * im[j];
-          my[k] -= lr[j] * re[o];
-          my[k] -= li[j] * im[o];
-        }
+        if (!(j >> k & 1)) add_moment(mx[k], my[k], re, im, lr, li, j, j | 1 << k);
     if (APPLY) {
 #pragma GCC unroll 3
       for (int k = 0; k < K; k++)
@@ -176,6 +178,163 @@ static void unapply(V* state, V* image, int64_t count, const int* bits, const Su
   for (int k = 0; k < K; k++) {
     moments[k].x = mx[k], moments[k].y = my[k];
     if (FOLD) moments[k].z = mz[k];
+  }
+}
+
+// A matrix of SU(2) is phase, real rotation, phase: up to a global factor
+// diag(1, alpha) [[cosine, -sine], [sine, cosine]] diag(1, gamma). Real rotations take half the work, and the phases
+// of all qubits, of the layer before too, and the signs between them are one product for each amplitude.
+template <class V>
+struct Turn {
+  V cosine, sine;
+};
+
+// The phase of amplitude i is low[i & mask] * high[i >> shift], each a pair (real, imaginary), times its sign.
+template <class V>
+struct Phases {
+  const V *low, *high;
+  int64_t mask;
+  int shift;
+  Signs<V> signs;  // without an index: none
+};
+
+template <class V>
+INLINE void phase_at(const Phases<V>& phases, int64_t i, V& real, V& imaginary) {
+  const V *l = phases.low + 2 * (i & phases.mask), *h = phases.high + 2 * (i >> phases.shift);
+  real = l[0] * h[0] - l[1] * h[1];
+  imaginary = l[0] * h[1] + l[1] * h[0];
+  if (phases.signs.index) {
+    const auto mask = phases.signs.masks[phases.signs.index[i]];
+    real = flip(real, mask), imaginary = flip(imaginary, mask);
+  }
+}
+
+template <class V>
+INLINE void multiply(V& re, V& im, V real, V imaginary) {
+  const V x = re * real - im * imaginary;
+  im = re * imaginary + im * real;
+  re = x;
+}
+
+template <class V>
+INLINE void turn_pair(V& a, V& b, V cosine, V sine) {
+  const V x = cosine * a - sine * b;
+  b = sine * a + cosine * b;
+  a = x;
+}
+
+template <class V, int K, bool PHASED>
+static void turn_bits(V* state, int64_t count, const int* bits, const Turn<V>* turns, const Phases<V>& phases) {
+  constexpr int A = 1 << K;
+  const Offsets<K> offset(bits);
+  Turn<V> t[K];
+#pragma GCC unroll 3
+  for (int k = 0; k < K; k++) t[k] = turns[k];
+  for (int64_t group = 0; group < count >> K; group++) {
+    const int64_t base = spread<K>(group, bits);
+    V re[A], im[A];
+#pragma GCC unroll 8
+    for (int j = 0; j < A; j++) {
+      const int64_t i = base + offset.at[j];
+      re[j] = state[2 * i], im[j] = state[2 * i + 1];
+      if (PHASED) {
+        V real, imaginary;
+        phase_at(phases, i, real, imaginary);
+        multiply(re[j], im[j], real, imaginary);
+      }
+    }
+#pragma GCC unroll 3
+    for (int k = 0; k < K; k++)
+#pragma GCC unroll 8
+      for (int j = 0; j < A; j++)
+        if (!(j >> k & 1)) {
+          turn_pair(re[j], re[j | 1 << k], t[k].cosine, t[k].sine);
+          turn_pair(im[j], im[j | 1 << k], t[k].cosine, t[k].sine);
+        }
+#pragma GCC unroll 8
+    for (int j = 0; j < A; j++) {
+      const int64_t i = base + offset.at[j];
+      state[2 * i] = re[j], state[2 * i + 1] = im[j];
+    }
+  }
+}
+
+// The counterpart of `unapply` for real rotations: the phases, where given, are taken off first.
+template <class V, int K, bool PHASED, bool FOLD>
+static void unturn_bits(V* state, V* image, int64_t count, const int* bits, const Turn<V>* turns,
+                        const Phases<V>& phases, Moment<V>* moments, V* tree) {
+  constexpr int A = 1 << K;
+  const Offsets<K> offset(bits);
+  Turn<V> t[K];
+  V mx[K], my[K], mz[K];
+#pragma GCC unroll 3
+  for (int k = 0; k < K; k++) t[k] = {turns[k].cosine, -turns[k].sine}, mx[k] = my[k] = mz[k] = V{};
+  for (int64_t group = 0; group < count >> K; group++) {
+    const int64_t base = spread<K>(group, bits);
+    V re[A], im[A], lr[A], li[A];
+#pragma GCC unroll 8
+    for (int j = 0; j < A; j++) {
+      const int64_t i = base + offset.at[j];
+      re[j] = state[2 * i], im[j] = state[2 * i + 1];
+      lr[j] = image[2 * i], li[j] = image[2 * i + 1];
+      if (PHASED) {
+        V real, imaginary;
+        phase_at(phases, i, real, imaginary);
+        multiply(re[j], im[j], real, -imaginary);
+        multiply(lr[j], li[j], real, -imaginary);
+      }
+    }
+    if (FOLD) {
+      V d[A];
+#pragma GCC unroll 8
+      for (int j = 0; j < A; j++) d[j] = lr[j] * im[j] - li[j] * re[j];
+#pragma GCC unroll 3
+      for (int k = K - 1; k >= 0; k--)
+#pragma GCC unroll 4
+        for (int j = 0; j < 1 << k; j++) {
+          mz[k] += d[j] - d[j + (1 << k)];
+          d[j] += d[j + (1 << k)];
+        }
+      tree[group] = d[0];
+    }
+#pragma GCC unroll 3
+    for (int k = 0; k < K; k++)
+#pragma GCC unroll 8
+      for (int j = 0; j < A; j++)
+        if (!(j >> k & 1)) add_moment(mx[k], my[k], re, im, lr, li, j, j | 1 << k);
+#pragma GCC unroll 3
+    for (int k = 0; k < K; k++)
+#pragma GCC unroll 8
+      for (int j = 0; j < A; j++)
+        if (!(j >> k & 1)) {
+          const int o = j | 1 << k;
+          turn_pair(re[j], re[o], t[k].cosine, t[k].sine);
+          turn_pair(im[j], im[o], t[k].cosine, t[k].sine);
+          turn_pair(lr[j], lr[o], t[k].cosine, t[k].sine);
+          turn_pair(li[j], li[o], t[k].cosine, t[k].sine);
+        }
+#pragma GCC unroll 8
+    for (int j = 0; j < A; j++) {
+      const int64_t i = base + offset.at[j];
+      state[2 * i] = re[j], state[2 * i + 1] = im[j];
+      image[2 * i] = lr[j], image[2 * i + 1] = li[j];
+    }
+  }
+#pragma GCC unroll 3
+  for (int k = 0; k < K; k++) {
+    moments[k].x = mx[k], moments[k].y = my[k];
+    if (FOLD) moments[k].z = mz[k];
+  }
+}
+
+// Takes phases off a state and its image.
+template <class V>
+static void unphase(V* state, V* image, int64_t count, const Phases<V>& phases) {
+  for (int64_t i = 0; i < count; i++) {
+    V real, imaginary;
+    phase_at(phases, i, real, imaginary);
+    multiply(state[2 * i], state[2 * i + 1], real, -imaginary);
+    multiply(image[2 * i], image[2 * i + 1], real, -imaginary);
   }
 }
 
@@ -267,6 +426,71 @@ static void unapply_lanes(V* state, V* image, int64_t count, const LaneGates<V>&
       state[2 * i] = re, state[2 * i + 1] = im;
       image[2 * i] = lr, image[2 * i + 1] = li;
     }
+  }
+#pragma GCC unroll 4
+  for (int b = 0; b < LOG; b++) moments[b] = m[b];
+}
+
+// Real rotations of the qubits that are lanes: s' = cosine s + sine swap(s), with the sign of the lane in the sine.
+template <class V>
+struct LaneTurns {
+  V cosine[Of<V>::LOG], sine[Of<V>::LOG];
+  unsigned active;
+};
+
+template <class V, int BIT>
+INLINE V turn_lane(V v, const LaneTurns<V>& t) {
+  return t.cosine[BIT] * v + t.sine[BIT] * swap_lanes<1 << BIT>(v);
+}
+
+template <class V>
+INLINE V turn_lanes(V v, const LaneTurns<V>& t) {
+  if (t.active & 1) v = turn_lane<V, 0>(v, t);
+  if constexpr (Of<V>::LOG > 1)
+    if (t.active & 2) v = turn_lane<V, 1>(v, t);
+  if constexpr (Of<V>::LOG > 2)
+    if (t.active & 4) v = turn_lane<V, 2>(v, t);
+  if constexpr (Of<V>::LOG > 3)
+    if (t.active & 8) v = turn_lane<V, 3>(v, t);
+  return v;
+}
+
+template <class V, bool PHASED>
+static void turn_all_lanes(V* state, int64_t count, const LaneTurns<V>& turns, const Phases<V>& phases) {
+  const LaneTurns<V> t = turns;
+  for (int64_t i = 0; i < count; i++) {
+    V re = state[2 * i], im = state[2 * i + 1];
+    if (PHASED) {
+      V real, imaginary;
+      phase_at(phases, i, real, imaginary);
+      multiply(re, im, real, imaginary);
+    }
+    state[2 * i] = turn_lanes(re, t), state[2 * i + 1] = turn_lanes(im, t);
+  }
+}
+
+template <class V, bool PHASED>
+static void unturn_all_lanes(V* state, V* image, int64_t count, const LaneTurns<V>& turns, const Phases<V>& phases,
+                             Moment<V>* moments) {
+  constexpr int LOG = Of<V>::LOG;
+  const LaneTurns<V> t = turns;
+  Moment<V> m[LOG];
+#pragma GCC unroll 4
+  for (int b = 0; b < LOG; b++) m[b].x = m[b].y = V{};
+  for (int64_t i = 0; i < count; i++) {
+    V re = state[2 * i], im = state[2 * i + 1], lr = image[2 * i], li = image[2 * i + 1];
+    if (PHASED) {
+      V real, imaginary;
+      phase_at(phases, i, real, imaginary);
+      multiply(re, im, real, -imaginary);
+      multiply(lr, li, real, -imaginary);
+    }
+    lane_moment<V, 0>(re, im, lr, li, m);
+    if constexpr (LOG > 1) lane_moment<V, 1>(re, im, lr, li, m);
+    if constexpr (LOG > 2) lane_moment<V, 2>(re, im, lr, li, m);
+    if constexpr (LOG > 3) lane_moment<V, 3>(re, im, lr, li, m);
+    state[2 * i] = turn_lanes(re, t), state[2 * i + 1] = turn_lanes(im, t);
+    image[2 * i] = turn_lanes(lr, t), image[2 * i + 1] = turn_lanes(li, t);
   }
 #pragma GCC unroll 4
   for (int b = 0; b < LOG; b++) moments[b] = m[b];

@@ -35,6 +35,9 @@ struct List {
 constexpr int WIDEST = QRL_BYTES >= 64 ? 3 : 2;
 constexpr int WIDEST_BACK = 2;
 
+// Qubits from which the work that real rotations save is worth finding the phases.
+constexpr int SPLIT_QUBITS = 6;
+
 struct Pass {
   int width, bits[3], slots[3];
 };
@@ -45,6 +48,8 @@ struct Layer {
   unsigned lanes;          // qubits that are lanes, as a mask
   int lane_slots[4];
   int first_slot, slots, moments;  // moments: whether any angle can be differentiated
+  int split;    // run as phases and real rotations; its last phases are left to the next layer
+  int carried;  // the operation whose last phases are left to this layer, -1 for none
 };
 
 // A node of the folding tree over [at, at + 2 half): the sum goes to the lower half, the difference to the
@@ -78,6 +83,7 @@ struct Layout {
   List<Node> nodes;
   List<Leaf> leaves;
   List<int64_t> starts;  // distinct places of leaves
+  List<char> split_slots;  // by slot: whether its layer is split
 };
 
 // Between angles that differ from sample to sample, the others of a slot are multiplied out once a call.
@@ -285,6 +291,28 @@ inline int split_passes(List<Pass>& passes, const int* bits, const int* slots, i
   return made;
 }
 
+// Whether the state starts as the product state of the first layer.
+inline bool starts_as_product(const Program& p) { return !p.initial && p.n_ops && p.ops[0].kind == LAYER; }
+
+// Decides which layers run as phases and real rotations. Those that a layer ends with are left to the next layer, so
+// there must be one that takes them, or nothing but probabilities behind.
+template <class V>
+void split_layers(Layout<V>& layout, const Program& p) {
+  bool diagonal = p.n_qubits >= SPLIT_QUBITS;
+  for (int w = 0; w < p.n_words; w++) diagonal &= p.words[w].x == 0;
+  bool taken = diagonal;
+  int next = -1;
+  for (int o = p.n_ops - 1; o >= 0; o--) {
+    Layer& layer = layout.layers[o];
+    layer.carried = -1;
+    if (p.ops[o].kind == SIGNS) continue;
+    layer.split = taken && p.ops[o].kind == LAYER && layer.moments && !(o == 0 && starts_as_product(p));
+    if (layer.split && next >= 0) layout.layers[next].carried = o;
+    next = layer.split ? o : -1;
+    taken = layer.split;
+  }
+}
+
 template <class V>
 Layout<V> make_layout(const Program& p, int log_lanes) {
   Layout<V> layout{};
@@ -317,6 +345,10 @@ Layout<V> make_layout(const Program& p, int log_lanes) {
     layout.layers.add(layer);
     layout.signs.add(signs);
   }
+  split_layers(layout, p);
+  for (int o = 0; o < p.n_ops; o++)
+    if (p.ops[o].kind == LAYER)
+      for (int s = 0; s < layout.layers[o].slots; s++) layout.split_slots.add((char)layout.layers[o].split);
   int* diagonal = (int*)malloc(sizeof(int) * (size_t)(p.n_words + 1));
   int n = 0;
   for (int w = 0; w < p.n_words; w++) {
@@ -336,6 +368,7 @@ void release_layout(Layout<V>& layout) {
   }
   layout.passes.release(), layout.backs.release(), layout.layers.release(), layout.signs.release(), layout.paulis.release();
   layout.words.release(), layout.nodes.release(), layout.leaves.release(), layout.starts.release();
+  layout.split_slots.release();
 }
 
 inline void release_mode(Mode& mode) {

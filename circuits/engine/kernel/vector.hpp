@@ -206,6 +206,17 @@ static void sines_cosines(const V* angles, V* sines, V* cosines, int count) {
   }
 }
 
+// Square roots; a loop over an array is what compilers turn into a vector instruction.
+INLINE float root(float x) { return __builtin_sqrtf(x); }
+INLINE double root(double x) { return __builtin_sqrt(x); }
+template <class V>
+INLINE V root(V x) {
+  typename Of<V>::T part[Of<V>::W] __attribute__((aligned(64)));
+  *(V*)part = x;
+  for (int i = 0; i < Of<V>::W; i++) part[i] = root(part[i]);
+  return *(V*)part;
+}
+
 INLINE float tanh_each(float x) { return tanh_of(x); }
 INLINE double tanh_each(double x) { return tanh_of(x); }
 INLINE float arctan_each(float x) { return arctan_of(x); }
