@@ -4,9 +4,10 @@ PYTHON ?= python3
 VENV := $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.hybrid-qrl-installed
+ENGINE := circuits/engine/_build.json
 OUT ?= runs
 
-.PHONY: demo test check bench slow clean help
+.PHONY: demo test check bench slow engine sanitize clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -14,23 +15,28 @@ help: ## list the targets
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+$(STAMP): pyproject.toml constraints.txt hatch_build.py | $(BIN)/python
 	@echo "installing into $(VENV) (some minutes the first time)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
+# The installation compiles the circuit engine; this only looks whether its sources have changed since. Where there is
+# no compiler everything still runs, on torch.
+$(ENGINE): $(wildcard circuits/engine/kernel/*) circuits/engine/build.py | $(STAMP)
+	@$(BIN)/python circuits/engine/build.py || true
+
 # Each study prints its table when it is done; the last line writes the page that lists both.
-demo: $(STAMP) ## beam steering and a shortened CartPole, 10 seeds an agent: table and report
+demo: $(ENGINE) ## beam steering and a shortened CartPole, 10 seeds an agent: table and report
 	@echo "beam steering: 4 agents x 10 seeds, about 2 minutes on 2 cores"
 	@$(BIN)/qrl run experiments/beam-steering/recipe.toml --out $(OUT)/demo
 	@echo "CartPole, shortened to 25,000 interactions: 4 agents x 10 seeds, about 2 minutes on 2 cores"
 	@$(BIN)/qrl run experiments/cartpole/recipe.toml --out $(OUT)/demo --set study.name=cartpole-short --set budget.interactions=25_000
 	@$(BIN)/qrl report $(OUT)/demo | grep '^report:'
 
-test: $(STAMP) ## the default test suite
+test: $(ENGINE) ## the default test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-slow: $(STAMP) ## long studies and reproductions
+slow: $(ENGINE) ## long studies and reproductions
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 check: $(STAMP) ## format, lint, types, import contracts, spelling
@@ -40,9 +46,18 @@ check: $(STAMP) ## format, lint, types, import contracts, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-bench: $(STAMP) ## measure the circuits and the ledger against their peers, side by side
+bench: $(ENGINE) ## measure circuits and ledger against their peers, side by side; QUICK=1: a part of it, in 2 minutes
 	$(BIN)/python tests/bench/bench_circuits.py
-	$(BIN)/python tests/bench/bench_ledger.py
+	$(if $(QUICK),,$(BIN)/python tests/bench/bench_ledger.py)
+
+engine: $(STAMP) ## compile the circuit engine where its sources changed, and say how
+	$(BIN)/python circuits/engine/build.py
+
+# The sanitizers' runtime must be loaded before Python, and C++'s with it; what Python never frees is not looked for.
+sanitize: $(STAMP) ## the engine's tests under the address and undefined-behaviour sanitizers
+	CXX=g++ $(BIN)/python circuits/engine/build.py --sanitize
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
+		QRL_ENGINE=sanitized QRL_REQUIRE_ENGINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/circuits/engine
 
 clean: ## remove what was derived
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from qrl.errors import InputError, nearest
+from qrl.layer import QuantumLayer
 from qrl.specs import Head, LearningRates, MatchedMLPNetwork, MLPNetwork, QuantumNetwork
 
 if TYPE_CHECKING:
@@ -53,19 +55,126 @@ class ScaleHead(nn.Module):
             return torch.addcmul(self.shift, self.scale, values)
         return self.scale * values
 
+    def gradient(self, values: torch.Tensor, upstream: torch.Tensor) -> torch.Tensor:
+        """Add the gradient by scale and shift to their ``grad``, and return that by the values.
+
+        Args:
+            values: what ``forward`` was given.
+            upstream: ``(batch, n_outputs)``, the gradient by what ``forward`` returned.
+        """
+        seen = (1.0 + values) / 2.0 if self.kind == "unit" else values
+        if self.shift is not None:
+            add_gradient(self.shift, upstream.sum(0))
+        add_gradient(self.scale, (upstream * seen).sum(0))
+        by_values = upstream * self.scale
+        if values.shape != upstream.shape:
+            by_values = by_values.sum(1, keepdim=True)
+        return by_values / 2.0 if self.kind == "unit" else by_values
+
 
 class Network(nn.Module):
-    """A body and an optional head: ``(batch, n_inputs) -> (batch, n_outputs)``."""
+    """A body and an optional head: ``(batch, n_inputs) -> (batch, n_outputs)``.
 
-    def __init__(self, body: nn.Module, head: nn.Module | None) -> None:
+    At the size of ours, calling modules and recording a graph costs several times the arithmetic. A multilayer
+    perceptron is therefore evaluated without its modules where no gradient is recorded (hooks of its layers are not
+    called then), and ``pullback`` differentiates it by formula. The numbers are those of the modules and of autograd.
+    """
+
+    def __init__(self, body: nn.Module, head: ScaleHead | None) -> None:
         super().__init__()
         self.body = body
         self.head = head
+        self._perceptron = Perceptron.of(body)
+
+    @property
+    def is_perceptron(self) -> bool:
+        """Whether the body is a multilayer perceptron."""
+        return self._perceptron is not None
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``(batch, n_inputs) -> (batch, n_outputs)``."""
-        values = self.body(features)
+        if self._perceptron is None or torch.is_grad_enabled():
+            values = self.body(features)
+        else:
+            values = self._perceptron.values(features)[-1]
         return values if self.head is None else self.head(values)
+
+    def pullback(self, features: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], None]]:
+        """The outputs and the way back to the parameters, both to be walked under ``torch.no_grad``.
+
+        Returns:
+            ``(batch, n_outputs)``, and a function that takes the gradient by these outputs, once, and adds the
+            gradient by each parameter to its ``grad``.
+        """
+        back: Callable[[torch.Tensor], None]
+        if self._perceptron is not None:
+            values, back = self._perceptron.pullback(features)
+        elif isinstance(self.body, QuantumLayer):
+            values, back = self.body.pullback(features)
+        else:
+            with torch.enable_grad():
+                recorded = self.body(features)
+            values, back = recorded.detach(), partial(torch.autograd.backward, recorded)
+        if self.head is None:
+            return values, back
+        head = self.head
+        return head(values), lambda gradient: back(head.gradient(values, gradient))
+
+
+class Perceptron:
+    """The parameters of a multilayer perceptron, and its arithmetic without modules and graph."""
+
+    def __init__(self, weights: list[nn.Parameter], biases: list[nn.Parameter], tanh: bool) -> None:
+        self.weights, self.biases, self.tanh = weights, biases, tanh
+
+    @classmethod
+    def of(cls, body: nn.Module) -> Perceptron | None:
+        """Of linear layers with one kind of activation between them, tanh or ReLU; none of any other module."""
+        if type(body) is not nn.Sequential or len(body) % 2 == 0:
+            return None
+        linear, between = list(body)[::2], {type(module) for module in list(body)[1::2]}
+        if len(between) > 1 or not between <= {nn.Tanh, nn.ReLU}:
+            return None
+        if not all(type(layer) is nn.Linear and layer.bias is not None for layer in linear):
+            return None
+        return cls([layer.weight for layer in linear], [layer.bias for layer in linear], nn.Tanh in between)  # type: ignore[misc]
+
+    def values(self, features: torch.Tensor) -> list[torch.Tensor]:
+        """The features and what each layer makes of them, without gradient."""
+        values = [features]
+        left = len(self.weights)
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            left -= 1
+            value = nn.functional.linear(values[-1], weight, bias)
+            if left:
+                value = value.tanh_() if self.tanh else value.relu_()
+            values.append(value)
+        return values
+
+    def pullback(self, features: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], None]]:
+        """As ``Network.pullback``."""
+        values = self.values(features)
+        return values[-1], partial(self._back, values)
+
+    def _back(self, values: list[torch.Tensor], gradient: torch.Tensor) -> None:
+        derivative = torch.ops.aten.tanh_backward.default if self.tanh else _relu_backward
+        for index in range(len(self.weights) - 1, -1, -1):
+            weight = self.weights[index]
+            add_gradient(weight, gradient.t().mm(values[index]))
+            add_gradient(self.biases[index], gradient.sum(0))
+            if index:
+                gradient = derivative(gradient.mm(weight), values[index])
+
+
+def _relu_backward(gradient: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    return torch.ops.aten.threshold_backward.default(gradient, value, 0)
+
+
+def add_gradient(parameter: nn.Parameter, gradient: torch.Tensor) -> None:
+    """Add to a parameter's ``grad``, if it is trained."""
+    if parameter.requires_grad:
+        before = parameter.grad
+        parameter.grad = gradient if before is None else before + gradient
 
 
 def build_circuit(spec: QuantumNetwork, n_inputs: int | None = None) -> Circuit:
@@ -150,8 +259,6 @@ def build_network(
 
 
 def _quantum(spec: QuantumNetwork, n_inputs: int, n_outputs: int) -> Network:
-    from qrl.layer import QuantumLayer
-
     circuit = build_circuit(spec, n_inputs)
     if circuit.n_features != n_inputs:
         raise InputError(

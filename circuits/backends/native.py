@@ -242,7 +242,8 @@ class _Run:
         self._program = program
         self._parameters = parameters if parameters.is_contiguous() else parameters.contiguous()
         self._features = features if features.is_contiguous() else features.contiguous()
-        self._engine, self._threads, self._saved = program.engine(samples), program.threads(samples), None
+        self._engine, self._threads = program.engine(samples), program.threads(samples)
+        self._saved: Tensor | None = None
 
     def forward(self, keep: bool) -> Tensor:
         """Return the exact values ``(N, n_observables)``; ``keep`` the final states for the backward pass."""

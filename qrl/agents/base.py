@@ -19,6 +19,10 @@ from qrl.errors import InputError
 from qrl.ledger import phase
 
 
+class Diverged(RuntimeError):
+    """A trained parameter, or what a network makes of it, became NaN or infinite."""
+
+
 class StatefulAgent:
     """Mixin, before a Stable-Baselines3 algorithm: ``state``/``set_state``, ``save``/``load``, ledger phases.
 

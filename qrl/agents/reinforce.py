@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.utils import obs_as_tensor
 
 from qrl.agents.base import StatefulAgent
 from qrl.agents.training_env import TrainingEnv
@@ -104,10 +103,8 @@ class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
         observations = self._last_obs
         assert isinstance(observations, np.ndarray)
         with torch.no_grad():
-            chosen = self.policy.get_distribution(
-                obs_as_tensor(observations[active], self.device)
-            ).get_actions()  # type: ignore[arg-type]
-        taken = chosen.cpu().numpy().reshape(len(active), *(self.action_space.shape or ()))
+            chosen = self.policy._predict(torch.from_numpy(observations[active]))
+        taken = chosen.numpy().reshape(len(active), *(self.action_space.shape or ()))
         space = self.action_space
         actions = np.zeros((env.num_envs, *(space.shape or ())), dtype=space.dtype)
         actions[active] = np.clip(taken, space.low, space.high) if isinstance(space, spaces.Box) else taken

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-import stable_baselines3
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import DiagGaussianDistribution
@@ -15,7 +15,10 @@ from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
 from qrl.agents.base import StatefulAgent
-from qrl.networks import build_network, scale_learning_rates
+from qrl.agents.distributions import Categorical, Gaussian
+from qrl.agents.dqn import LeanDQN
+from qrl.agents.ppo import LeanPPO
+from qrl.networks import Network, build_network, scale_learning_rates
 
 
 class NetworkQ(QNetwork):
@@ -27,9 +30,29 @@ class NetworkQ(QNetwork):
             agent.network, self.features_dim, int(self.action_space.n), activation="relu"
         )
         scale_learning_rates(self.q_net, agent.learning_rate, agent.learning_rates)
+        self.trained = tuple(self.q_net.parameters())
+        self.takes_observations = is_plain(self.observation_space)
+
+    def extract_features(self, obs: Any, features_extractor: Any) -> torch.Tensor:
+        """As Stable-Baselines3's; observations that it would hand on unchanged are handed on at once."""
+        return obs if self.takes_observations else super().extract_features(obs, features_extractor)
 
 
-class NetworkDQNPolicy(DQNPolicy):
+class PlainObservations:
+    """Mixin, before a Stable-Baselines3 policy: the shortest way for batches of vectors of float32."""
+
+    observation_space: spaces.Space
+
+    def obs_to_tensor(self, observation: Any) -> tuple[Any, bool]:
+        """As Stable-Baselines3's: the observations as a tensor, and whether they were a batch."""
+        space, batch = self.observation_space, observation
+        fits = isinstance(batch, np.ndarray) and batch.dtype == np.float32 and batch.shape[1:] == space.shape
+        if fits and is_plain(space):
+            return torch.from_numpy(batch.copy()), True
+        return super().obs_to_tensor(observation)  # type: ignore[misc, no-any-return]
+
+
+class NetworkDQNPolicy(PlainObservations, DQNPolicy):
     """``DQNPolicy`` with the agent's network as Q-function and as target."""
 
     def __init__(self, *args: Any, agent: Any, **kwargs: Any) -> None:
@@ -42,11 +65,20 @@ class NetworkDQNPolicy(DQNPolicy):
         del arguments["net_arch"]
         return NetworkQ(**arguments, agent=self.agent).to(self.device)
 
+    def pullback(self, obs: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], None]]:
+        """The Q-values ``(batch, n_actions)`` and the way back to the parameters, as ``Network.pullback``."""
+        q_net: Any = self.q_net
+        return q_net.q_net.pullback(q_net.extract_features(obs, q_net.features_extractor))  # type: ignore[no-any-return]
+
+    def set_training_mode(self, mode: bool) -> None:
+        """Sets the flags; nothing in these networks behaves differently in training."""
+        self.training = self.q_net.training = mode
+
 
 class ActorCriticNetworks(nn.Module):
     """Policy and value network side by side, where Stable-Baselines3 expects its MLP extractor."""
 
-    def __init__(self, actor: nn.Module, critic: nn.Module | None, latent_dim_pi: int) -> None:
+    def __init__(self, actor: Network, critic: Network | None, latent_dim_pi: int) -> None:
         super().__init__()
         self.actor = actor
         self.critic = critic
@@ -66,7 +98,7 @@ class ActorCriticNetworks(nn.Module):
         return features.new_zeros(len(features), 1) if self.critic is None else self.critic(features)
 
 
-class NetworkActorCriticPolicy(ActorCriticPolicy):
+class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
     """``ActorCriticPolicy`` whose logits (or means) and values come straight from the agent's networks."""
 
     def __init__(self, *args: Any, agent: Any, **kwargs: Any) -> None:
@@ -88,7 +120,71 @@ class NetworkActorCriticPolicy(ActorCriticPolicy):
         self.value_net = nn.Identity()  # type: ignore[assignment]
         if isinstance(self.action_dist, DiagGaussianDistribution):
             self.log_std = nn.Parameter(torch.full((n_outputs,), float(self.log_std_init)))
+            self.actions: Categorical | Gaussian = Gaussian(self.log_std)
+        else:
+            self.actions = Categorical()
+        self.takes_observations = is_plain(self.observation_space)
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    # What follows gives Stable-Baselines3's numbers without a distribution object and, in `pullback`, without a graph.
+
+    def extract_features(self, obs: Any, features_extractor: Any = None) -> Any:
+        """As Stable-Baselines3's; observations that it would hand on unchanged are handed on at once."""
+        if self.takes_observations:
+            return obs
+        return super().extract_features(obs, features_extractor)
+
+    def act(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sampled actions, flattened to ``(batch, n)`` in a ``Box``, and a note for ``self.actions.log_prob``."""
+        return self.actions.sample(self.mlp_extractor.forward_actor(self.extract_features(obs)))
+
+    def values(self, steps: list[torch.Tensor]) -> torch.Tensor:
+        """The values ``(n_steps, batch)`` of the observations of several steps.
+
+        A circuit is asked once for all of them. A perceptron is asked step by step: in which order its sums are taken
+        depends on the size of the batch, and Stable-Baselines3's bits are those of single steps.
+        """
+        critic = self.mlp_extractor.critic
+        if isinstance(critic, Network) and critic.is_perceptron:
+            return torch.stack([self.predict_values(observations).squeeze(-1) for observations in steps])
+        return self.predict_values(torch.cat(steps)).view(len(steps), -1)
+
+    def pullback(
+        self, obs: Any, actions: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Callable[..., None]]:
+        """What ``evaluate_actions`` gives and the way back to the parameters, both under ``torch.no_grad``.
+
+        Returns:
+            Values, log-probabilities and entropies, each ``(batch,)``, and a function that takes the gradients by the
+            three, once, and adds the gradient by each parameter to its ``grad``.
+        """
+        features, networks = self.extract_features(obs), self.mlp_extractor
+        assert isinstance(networks, ActorCriticNetworks)
+        assert networks.critic is not None
+        outputs, to_actor = networks.actor.pullback(features)
+        values, to_critic = networks.critic.pullback(features)
+        log_prob, entropy, to_outputs = self.actions.pullback(outputs, actions)
+
+        def back(by_values: torch.Tensor, by_log_prob: torch.Tensor, by_entropy: torch.Tensor) -> None:
+            to_critic(by_values.unsqueeze(-1))
+            to_actor(to_outputs(by_log_prob, by_entropy))
+
+        return values.squeeze(-1), log_prob, entropy, back
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
+        if not deterministic:
+            return self.act(observation)[0]
+        return self.actions.mode(self.mlp_extractor.forward_actor(self.extract_features(observation)))
+
+    def set_training_mode(self, mode: bool) -> None:
+        """As Stable-Baselines3's; does not walk through the modules where they are in that mode already."""
+        if mode != self.training:
+            super().set_training_mode(mode)
+
+
+def is_plain(space: spaces.Space) -> bool:
+    """Whether observations are vectors of float32, which Stable-Baselines3's preprocessing leaves as they are."""
+    return isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype == np.float32
 
 
 def n_policy_outputs(space: spaces.Space) -> int:
@@ -96,7 +192,7 @@ def n_policy_outputs(space: spaces.Space) -> int:
     return int(space.n) if isinstance(space, spaces.Discrete) else int(np.prod(space.shape or ()))
 
 
-class DQN(StatefulAgent, stable_baselines3.DQN):
+class DQN(StatefulAgent, LeanDQN):
     """Stable-Baselines3's deep Q-learning with the agent's network."""
 
     _counters: ClassVar[tuple[str, ...]] = (*StatefulAgent._counters, "_n_calls", "exploration_rate")
@@ -128,5 +224,5 @@ class DQN(StatefulAgent, stable_baselines3.DQN):
         return ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
 
-class PPO(StatefulAgent, stable_baselines3.PPO):
+class PPO(StatefulAgent, LeanPPO):
     """Stable-Baselines3's proximal policy optimisation with the agent's networks."""

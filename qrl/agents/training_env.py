@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +17,32 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from qrl.errors import InputError, nearest
 from qrl.ledger import phase
 
-Observe = Callable[[np.ndarray], np.ndarray]
-
 
 class EnvironmentFault(ValueError):
     """An environment returned something no agent can learn from; names environment, member, step and action."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A map of observations, of single ones and of batches alike.
+
+    ``kind`` is ``scaled``, from the limits of ``space`` to [-1, 1], or ``arctan`` of each component.
+    """
+
+    space: spaces.Box
+    kind: str
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        """The same shape, in float32."""
+        if self.kind == "arctan":
+            return np.arctan(observations).astype(np.float32)
+        low, span = self._limits
+        return np.clip(2.0 * (observations - low) / span - 1.0, -1.0, 1.0).astype(np.float32)
+
+    @cached_property
+    def _limits(self) -> tuple[np.ndarray, np.ndarray]:
+        low, high = self.space.low.astype(np.float64), self.space.high.astype(np.float64)
+        return low, high - low
 
 
 class TrainingEnv(DummyVecEnv):
@@ -43,6 +65,11 @@ class TrainingEnv(DummyVecEnv):
         self.lengths = np.zeros(self.num_envs, dtype=np.int64)
         self.interactions = 0
         self.on_episode: Callable[[int, float, int], None] | None = None
+        # A transform of ours is taken out of the members' steps and applied to all observations at once.
+        transforms = [getattr(env, "func", None) for env in self.envs]
+        shared = isinstance(transforms[0], Transform) and all(t == transforms[0] for t in transforms)
+        self._transform = transforms[0] if shared else None
+        self._members = [env.env for env in self.envs] if shared else self.envs  # type: ignore[attr-defined]
         if list(self.keys) != [None]:
             raise InputError(
                 "environment.id",
@@ -63,39 +90,60 @@ class TrainingEnv(DummyVecEnv):
             return self._step()
 
     def _step(self) -> VecEnvStepReturn:
-        observations = self.buf_obs[None]
-        infos: list[dict[str, Any]] = []
-        for index, env in enumerate(self.envs):
-            if not self.active[index]:
-                self.buf_rews[index], self.buf_dones[index] = 0.0, False
-                infos.append({})
+        active = self.active.tolist()
+        infos: list[dict[str, Any]] = [{} for _ in active]
+        rewards = np.zeros(self.num_envs)
+        seen, stepped, ended = [], [], []
+        for index, env in enumerate(self._members):
+            if not active[index]:
                 continue
-            observation, reward, terminated, truncated, info = env.step(self.actions[index])
-            self._check(index, observation, reward)
-            self.interactions += 1
-            self.returns[index] += reward
-            self.lengths[index] += 1
-            done = bool(terminated or truncated)
+            observation, rewards[index], terminated, truncated, info = env.step(self.actions[index])
             info["TimeLimit.truncated"] = bool(truncated and not terminated)
-            if done:
-                info["terminal_observation"] = observation
-                info["episode"] = {"r": float(self.returns[index]), "l": int(self.lengths[index])}
-                observation, self.reset_infos[index] = env.reset()
-                if self.on_episode is not None:
-                    self.on_episode(index, float(self.returns[index]), int(self.lengths[index]))
-                self.returns[index], self.lengths[index] = 0.0, 0
-            self.buf_rews[index], self.buf_dones[index] = reward, done
-            observations[index] = observation
-            infos.append(info)
-        return observations.copy(), self.buf_rews.copy(), self.buf_dones.copy(), infos
+            infos[index] = info
+            seen.append(observation)
+            stepped.append(index)
+            if terminated or truncated:
+                ended.append(index)
+        observations = np.asarray(seen)
+        if self._transform is not None:
+            observations = self._transform(observations)
+        self._check(stepped, observations, rewards)
+        current = self.buf_obs[None]
+        if len(stepped) == self.num_envs:
+            current[...] = observations
+        else:
+            current[stepped] = observations
+        self.returns += rewards
+        self.lengths += self.active
+        self.buf_rews[:] = rewards
+        self.buf_dones[:] = False
+        before = self.interactions
+        for index in ended:
+            row = stepped.index(index)
+            self.interactions = before + row + 1
+            total, length = float(self.returns[index]), int(self.lengths[index])
+            infos[index]["terminal_observation"] = observations[row]
+            infos[index]["episode"] = {"r": total, "l": length}
+            current[index], self.reset_infos[index] = self.envs[index].reset()
+            if self.on_episode is not None:
+                self.on_episode(index, total, length)
+            self.returns[index], self.lengths[index] = 0.0, 0
+            self.buf_dones[index] = True
+        self.interactions = before + len(stepped)
+        return current.copy(), self.buf_rews.copy(), self.buf_dones.copy(), infos
 
-    def _check(self, index: int, observation: Any, reward: Any) -> None:
+    def _check(self, stepped: list[int], observations: np.ndarray, rewards: np.ndarray) -> None:
         # A NaN that enters here surfaces much later as a complaint about the policy; it is named where it arises.
-        if not (np.isfinite(reward) and np.isfinite(observation).all()):
-            what = "observation" if np.isfinite(reward) else "reward"
+        if np.isfinite(rewards).all() and np.isfinite(observations).all():
+            return
+        for row, index in enumerate(stepped):
+            good = np.isfinite(rewards[index])
+            if good and np.isfinite(observations[row]).all():
+                continue
             raise EnvironmentFault(
-                f"{self.id}: non-finite {what} from member {index} at step {self.lengths[index] + 1} of its episode "
-                f"after action {np.asarray(self.actions[index]).tolist()}; correct the environment"
+                f"{self.id}: non-finite {'observation' if good else 'reward'} from member {index} at step "
+                f"{self.lengths[index] + 1} of its episode after action "
+                f"{np.asarray(self.actions[index]).tolist()}; correct the environment"
             )
 
     def state(self) -> dict[str, Any]:
@@ -197,7 +245,7 @@ def unknown_environment(env_id: str) -> InputError:
     return InputError("environment.id", env_id, "is not a registered environment", hint)
 
 
-def observation_transform(space: spaces.Space, kind: str | None) -> tuple[spaces.Space, Observe | None]:
+def observation_transform(space: spaces.Space, kind: str | None) -> tuple[spaces.Space, Transform | None]:
     """The observation space an agent sees and the function that maps into it (none: unchanged).
 
     ``scaled`` maps each component from the space's limits to [-1, 1]; ``arctan`` applies arctan to each;
@@ -222,7 +270,7 @@ def observation_transform(space: spaces.Space, kind: str | None) -> tuple[spaces
         )
     if kind == "arctan":
         limit = np.full(box.shape, np.pi / 2, dtype=np.float32)
-        return spaces.Box(-limit, limit, dtype=np.float32), lambda x: np.arctan(x).astype(np.float32)
+        return spaces.Box(-limit, limit, dtype=np.float32), Transform(box, kind)
     if not bounded:
         index = int(np.argmin(np.isfinite(box.low.ravel()) & np.isfinite(box.high.ravel())))
         raise InputError(
@@ -231,8 +279,5 @@ def observation_transform(space: spaces.Space, kind: str | None) -> tuple[spaces
             f"needs limits, but component {index} has none",
             'write observation = "arctan" or "raw"',
         )
-    low, span = box.low.astype(np.float64), (box.high.astype(np.float64) - box.low.astype(np.float64))
     one = np.ones(box.shape, dtype=np.float32)
-    return spaces.Box(-one, one, dtype=np.float32), lambda x: np.clip(
-        (2.0 * (x - low) / span - 1.0), -1.0, 1.0
-    ).astype(np.float32)
+    return spaces.Box(-one, one, dtype=np.float32), Transform(box, kind)

@@ -19,7 +19,7 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
-from qrl.agents.base import StatefulAgent
+from qrl.agents.base import Diverged, StatefulAgent
 from qrl.agents.build import build_agent, child_seed, child_seeds
 from qrl.agents.training_env import TrainingEnv, make_environment
 from qrl.errors import InputError
@@ -42,10 +42,6 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         self.signum = signum
         super().__init__(f"stopped by {signal.Signals(signum).name}; the same command continues")
-
-
-class Diverged(RuntimeError):
-    """A trained parameter became NaN or infinite."""
 
 
 class Lines:

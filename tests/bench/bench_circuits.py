@@ -1,114 +1,118 @@
-"""Our torch backend beside PennyLane, in one run on one thread: forward, and forward with all gradients.
+"""Measure the circuits beside their peers, our own engine, and whole training loops, against stated goals.
 
-The circuit is layers of RX(scale * x), RY, RZ and a CZ ring, measured by Z on every qubit. Before any timing the
-three are checked to agree in values and gradients. Rounds alternate between the peers, so that a busy neighbour
-meets all of them; medians and the ratio of medians are printed. Run as `python tests/bench/bench_circuits.py`
-(`QUICK=1` for a minute's version). It measures and never fails on a time. PennyLane computes in complex128: the ratios
-are therefore taken against our float64 column; float32 is what agents use.
+Everything is measured on one pinned core with one thread, contenders in turns, each in a process of its own, after
+its answers were held against a reference that shares no code with the library. Run as
+``python tests/bench/bench_circuits.py``; ``QUICK=1`` takes two minutes instead of an hour or so and leaves the page
+alone. Progress goes to stderr. ``bench.json`` receives everything, ``docs/benchmarks.md`` the tables, stdout the
+goals; its last line is ``hybrid/twin steps: dqn X ppo Y``. It measures and never fails on a time.
 """
 
 from __future__ import annotations
 
 import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import statistics
-from collections.abc import Callable
-from functools import partial
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
-import torch
+import engine
+import grid
+import training
+from contenders import fastest
+from race import Effort, Race
+from report import Section, goals_table, write_json, write_page
+from worker import quiet_core
 
-import qrl
-from circuits import reuploading
-
-QUICK = bool(os.environ.get("QUICK"))
-SIZES = (
-    [(4, 5, 1), (4, 5, 16), (4, 5, 64)]
-    if QUICK
-    else [(4, 5, 1), (4, 5, 16), (4, 5, 64), (4, 5, 256), (8, 5, 16), (8, 5, 64)]
+ROOT = Path(__file__).parents[2]
+EFFORTS = {False: Effort(25, 10e-3, 4.0), True: Effort(7, 5e-3, 0.4)}
+FULL = (
+    grid.measure,
+    engine.overhead,
+    engine.peak,
+    engine.variants,
+    engine.choice,
+    engine.scaling,
+    engine.exactness,
+    training.measure,
 )
-F32, F64 = torch.float32, torch.float64
-PEERS = {
-    "torch f32": ("torch", F32),
-    "torch f64": ("torch", F64),
-    "default.qubit": ("pennylane:default.qubit", F64),
-    "lightning": ("pennylane:lightning.qubit", F64),
+QUICK = (grid.measure, engine.overhead, engine.peak, engine.exactness, training.measure)
+NATIVE_ONLY = (engine.peak, engine.variants, engine.choice)
+ONE_THREAD = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
 }
-ROUNDS = 5 if QUICK else 9
+PEERS = ("pennylane", "pennylane-lightning", "jax", "jaxlib", "tensorcircuit-ng", "qiskit")
 
 
-def layers(n_qubits: int, n_layers: int, precise: bool = False) -> dict[str, qrl.QuantumLayer]:
-    """The same layer, parameters included, on each backend."""
-    observables = ["I" * q + "Z" + "I" * (n_qubits - q - 1) for q in range(n_qubits)]
-    found = {}
-    for name, (backend, dtype) in PEERS.items():
-        torch.manual_seed(0)
-        layer = qrl.QuantumLayer(reuploading(n_qubits, n_layers), observables, backend=backend)
-        found[name] = layer.double() if precise or dtype == F64 else layer
-    return found
+def fingerprint(backend: str) -> dict[str, Any]:
+    """The machine, the software, and how busy the machine was at the start."""
+    from qrl.ledger.header import hardware, versions
+
+    found = {**versions(), **{name: _version(name) for name in PEERS}}
+    load = os.getloadavg() if hasattr(os, "getloadavg") else None
+    return {
+        **hardware(),
+        "backend": backend,
+        "instruction_set": _instruction_set(backend),
+        "core": quiet_core(),
+        "load_average": load,
+        "versions": found,
+    }
 
 
-def learn(layer: qrl.QuantumLayer, features: torch.Tensor) -> list[torch.Tensor]:
-    layer.zero_grad()
-    layer(features).sum().backward()
-    return [p.grad for p in layer.parameters() if p.grad is not None]
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
-def act(layer: qrl.QuantumLayer, features: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        return layer(features)
+def _instruction_set(backend: str) -> str | None:
+    if backend != "native":
+        return None
+    from circuits.engine.library import load
+
+    library = load()
+    assert library is not None
+    return library.instruction_sets[library.choose()]
 
 
-def check(n_qubits: int, n_layers: int, batch: int) -> None:
-    """All peers give the same expectations and gradients, in double precision."""
-    features = torch.rand(batch, n_qubits, dtype=torch.float64) * 2 - 1
-    found = layers(n_qubits, n_layers, precise=True)
-    values, grads = act(found["torch f64"], features), learn(found["torch f64"], features)
-    for layer in found.values():
-        torch.testing.assert_close(act(layer, features), values, atol=1e-12, rtol=0)
-        for ours, theirs in zip(grads, learn(layer, features), strict=True):
-            torch.testing.assert_close(theirs, ours, atol=1e-10 * batch, rtol=0)
-
-
-def milliseconds(call: Callable[[], object]) -> float:
-    """One timing, repeated inside until it takes five milliseconds."""
-    repeats, elapsed = 1, 0.0
-    while True:
-        start = perf_counter()
-        for _ in range(repeats):
-            call()
-        elapsed = perf_counter() - start
-        if elapsed > 5e-3:
-            return 1e3 * elapsed / repeats
-        repeats *= 2
+def machine(found: dict[str, Any]) -> str:
+    """The fingerprint as a paragraph."""
+    versions = ", ".join(
+        f"{name} {number}" for name, number in found["versions"].items() if number is not None
+    )
+    load = "unknown" if found["load_average"] is None else f"{found['load_average'][0]:.2f}"
+    return (
+        f"Measured on {found['cpu']} ({found['logical_cpus']} logical CPUs, {found['system']}), one pinned core, one "
+        f"thread, load average {load} at the start. Backend {found['backend']}, instruction set "
+        f"{found['instruction_set'] or 'that of torch'}. Versions: {versions}."
+    )
 
 
 def main() -> None:
-    torch.set_num_threads(1)
-    print(
-        f"{'':>12} {'':>6}"
-        + "".join(f"{name + ' ms':>18}" for name in PEERS)
-        + f"{'over default':>14}{'over lightning':>16}"
-    )
-    for n_qubits, n_layers, batch in SIZES:
-        check(n_qubits, n_layers, min(batch, 3))
-        features = {dtype: torch.rand(batch, n_qubits, dtype=dtype) * 2 - 1 for dtype in (F32, F64)}
-        found = layers(n_qubits, n_layers)
-        for kind, run in (("act", act), ("learn", learn)):
-            times: dict[str, list[float]] = {name: [] for name in PEERS}
-            for _ in range(ROUNDS):
-                for name, layer in found.items():
-                    times[name].append(milliseconds(partial(run, layer, features[PEERS[name][1]])))
-            medians = {name: statistics.median(values) for name, values in times.items()}
-            ratios = [medians[peer] / medians["torch f64"] for peer in ("default.qubit", "lightning")]
-            label = f"{n_qubits}/{n_layers}/{batch}"
-            print(
-                f"{label:>12} {kind:>6}"
-                + "".join(f"{m:>18.3f}" for m in medians.values())
-                + f"{ratios[0]:>13.0f}x{ratios[1]:>15.0f}x"
-            )
+    os.environ.update(ONE_THREAD)  # for the processes that measure
+    quick = bool(os.environ.get("QUICK"))
+    backend = fastest()
+    found = fingerprint(backend)
+    print(machine(found), file=sys.stderr)
+    parts = [part for part in (QUICK if quick else FULL) if backend == "native" or part not in NATIVE_ONLY]
+    race = Race(EFFORTS[quick])
+    sections: list[Section] = []
+    start = perf_counter()
+    try:
+        for part in parts:
+            sections.append(part(race, backend, quick))
+            write_json(ROOT / "bench.json", found, sections)
+            print(f"{sections[-1].title}: done after {perf_counter() - start:.0f} s", file=sys.stderr)
+    finally:
+        race.close()
+    if not quick:
+        write_page(ROOT / "docs" / "benchmarks.md", machine(found), sections)
+    print(goals_table(sections))
+    ratios = sections[-1].data["ratio"]
+    print(f"hybrid/twin steps: dqn {ratios['dqn']:.2f} ppo {ratios['ppo']:.2f}")
 
 
 if __name__ == "__main__":

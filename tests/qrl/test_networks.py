@@ -6,6 +6,7 @@ import torch
 import qrl
 from qrl.errors import InputError
 from qrl.networks import (
+    Network,
     ScaleHead,
     build_circuit,
     build_network,
@@ -131,3 +132,65 @@ def test_acrobot_on_four_qubits_and_a_single_qubit_build():
         n_qubits=1, n_layers=5, n_features=4, observables=["Z", "X"], head=Head(kind="unit")
     )
     assert build_network(single, 4, 2)(torch.rand(2, 4)).shape == (2, 2)
+
+
+def gradients(network):
+    return {name: p.grad for name, p in network.named_parameters()}
+
+
+@pytest.mark.parametrize("kind", [None, "scale", "affine", "unit"])
+@pytest.mark.parametrize("body", ["tanh", "relu", "linear", "circuit", "shared circuit"])
+def test_pullback_is_autograd_to_the_last_bit(kind, body):
+    n_outputs = 1 if body == "shared circuit" and kind is None else 3
+    head = None if kind is None else {"kind": kind, "init": 1.5}
+    if "circuit" in body:
+        words = ["ZZ"] if body == "shared circuit" else ["ZI", "IZ", "ZZ"]
+        network = {"kind": "quantum", "n_qubits": 2, "n_layers": 2, "observables": words, "head": head}
+    else:
+        activation = {} if body == "linear" else {"activation": body}
+        network = {"kind": "mlp", "hidden": [] if body == "linear" else [7, 5], "head": head, **activation}
+    built = build_network(agent_spec({"algorithm": "ppo", "network": network}).network, 4, n_outputs)
+    torch.manual_seed(0)
+    features, upstream = torch.randn(9, 4), torch.randn(9, n_outputs)
+    perceptron, built._perceptron = built._perceptron, None
+    assert (perceptron is None) == ("circuit" in body)
+    expected = built(features)
+    expected.backward(upstream)
+    autograd = gradients(built)
+    built.zero_grad()
+    built._perceptron = perceptron
+    with torch.no_grad():
+        outputs, back = built.pullback(features)
+        again = built(features)
+        back(upstream)
+    assert torch.equal(outputs, expected)
+    assert torch.equal(again, expected)
+    for name, gradient in gradients(built).items():
+        assert torch.equal(gradient, autograd[name]), name
+    with torch.no_grad():
+        built.pullback(features)[1](upstream)
+    for name, gradient in gradients(built).items():
+        assert torch.equal(gradient, 2 * autograd[name]), name
+
+
+def test_pullback_leaves_frozen_parameters_alone():
+    network = Network(
+        torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1)), None
+    )
+    network.body[0].weight.requires_grad_(False)
+    with torch.no_grad():
+        network.pullback(torch.ones(4, 2))[1](torch.ones(4, 1))
+    assert network.body[0].weight.grad is None
+    assert network.body[0].bias.grad is not None
+
+
+def test_other_bodies_are_no_perceptrons():
+    nn = torch.nn
+    for body in (
+        nn.Linear(2, 2),
+        nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2)),
+        nn.Sequential(nn.Linear(2, 3), nn.Sigmoid(), nn.Linear(3, 2)),
+        nn.Sequential(nn.Linear(2, 3, bias=False), nn.Tanh(), nn.Linear(3, 2)),
+        nn.Sequential(nn.Linear(2, 3), nn.Tanh()),
+    ):
+        assert Network(body, None)._perceptron is None

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from qrl.agents.optim import GroupedAdam, LinearDecay
+from qrl.agents.optim import GroupedAdam, LinearDecay, clip_gradients
 
 
 def parameters(scales):
@@ -58,3 +58,43 @@ def test_linear_decay_is_no_running_product(scale):
     for k in range(iterations + 1):
         assert decay(1.0 - k / iterations) == pytest.approx(initial * (1.0 - k / iterations), abs=1e-12)
     assert decay(-0.01) == 0.0
+
+
+def one_step(optimizer, variables, skip=None):
+    optimizer.zero_grad()
+    sum((v**3).sum() for v in variables if v is not skip).backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("settings", [{}, {"amsgrad": True}, {"eps": 1e-5, "weight_decay": 0.1}])
+def test_the_short_step_is_torchs_fused_step(settings):
+    scales = [1.0, 3.0, 1.0]
+    ours, theirs = parameters(scales), parameters(scales)
+    short = GroupedAdam(ours, lr=0.01, **settings)
+    groups = [{"params": [theirs[0], theirs[2]]}, {"params": [theirs[1]], "lr": 0.01 * 3.0}]
+    long = torch.optim.Adam(groups, lr=0.01, fused=True, **settings)
+    for count in range(1, 9):
+        # one parameter has no gradient now and then: its step count and moments must stand still
+        skip = 1 if count in (1, 5) else None
+        one_step(short, ours, None if skip is None else ours[skip])
+        one_step(long, theirs, None if skip is None else theirs[skip])
+        if count == 3:
+            short.load_state_dict(short.state_dict())
+        for a, b in zip(ours, theirs, strict=True):
+            assert torch.equal(a, b)
+            for key, value in long.state[b].items():
+                assert torch.equal(short.state[a][key], value), key
+    assert short.updates == 8
+    assert [float(short.state[p]["step"]) for p in ours] == [8.0, 6.0, 8.0]
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 1e6])
+def test_gradients_are_clipped_as_torch_clips_them(max_norm):
+    ours, theirs = parameters([None] * 4), parameters([None] * 4)
+    for variables in (ours, theirs):
+        sum((v**2).sum() for v in variables[:3]).backward()
+    clip_gradients(ours, max_norm)
+    torch.nn.utils.clip_grad_norm_(theirs, max_norm)
+    for a, b in zip(ours[:3], theirs[:3], strict=True):
+        assert torch.equal(a.grad, b.grad)
+    assert ours[3].grad is None

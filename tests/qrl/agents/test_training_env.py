@@ -59,6 +59,36 @@ def test_scaled_maps_the_limits_to_one_and_batches_too():
     np.testing.assert_allclose(transform(np.array([[-2.0, 10.0], [0.0, 5.0]])), [[-1.0, 1.0], [0.0, 0.0]])
 
 
+@pytest.mark.parametrize(("env_id", "kind"), [("CartPole-v1", "arctan"), ("Acrobot-v1", "scaled")])
+def test_the_shared_transform_gives_each_member_what_its_wrapper_gives(env_id, kind):
+    env = TrainingEnv(lambda: make_environment(env_id, {"max_episode_steps": 20}, kind), [4, 5, 6])
+    single = [make_environment(env_id, {"max_episode_steps": 20}, kind) for _ in range(3)]
+    np.testing.assert_array_equal(env.reset(), [one.reset(seed=4 + i)[0] for i, one in enumerate(single)])
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        actions = rng.integers(0, 2, 3)
+        observations, rewards, dones, infos = env.step(actions)
+        for index, one in enumerate(single):
+            observation, reward, terminated, truncated, _ = one.step(actions[index])
+            assert (rewards[index], dones[index]) == (reward, terminated or truncated)
+            if dones[index]:
+                np.testing.assert_array_equal(infos[index]["terminal_observation"], observation)
+                observation, _ = one.reset()
+            np.testing.assert_array_equal(observations[index], observation)
+
+
+def test_members_with_different_transforms_keep_their_own():
+    kinds = iter(["arctan", "scaled"])
+    env = TrainingEnv(lambda: make_environment("Acrobot-v1", {}, next(kinds)), [0, 0])
+    env.reset()
+    plain = gym.make("Acrobot-v1")
+    plain.reset(seed=0)
+    observations, *_ = env.step(np.array([1, 1]))
+    raw = plain.step(1)[0]
+    np.testing.assert_array_equal(observations[0], np.arctan(raw))
+    np.testing.assert_allclose(observations[1], raw / plain.observation_space.high, rtol=1e-6)
+
+
 def test_scaling_without_limits_is_refused_and_raw_is_the_default_there():
     space = gym.make("CartPole-v1").observation_space
     with pytest.raises(InputError, match="component 1 has none"):

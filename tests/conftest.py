@@ -1,0 +1,17 @@
+"""The marker `engine`: tests of the compiled engine."""
+
+import os
+
+import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs the compiled engine where there is none, or fail with QRL_REQUIRE_ENGINE=1."""
+    if item.get_closest_marker("engine") is None:
+        return
+    from circuits.engine import library
+
+    if (reason := library.reason()) is not None:
+        if os.environ.get("QRL_REQUIRE_ENGINE") == "1":
+            pytest.fail(f"no compiled engine: {reason}")
+        pytest.skip(f"no compiled engine: {reason}")
