@@ -50,7 +50,8 @@ def overhead(race: Race, engine: str, quick: bool) -> Section:
     text = "\n\n".join(
         [
             f"Learn at {Cell(4, 5, 16)}: {_ms(row, ours)} ms without a graph, {_ms(row, recorded)} ms through "
-            f"autograd; an autograd function that computes nothing, with the same inputs and outputs: {_ms(row, EMPTY)} ms.",
+            f"autograd; an autograd function that computes nothing, with the same inputs and outputs: "
+            f"{_ms(row, EMPTY)} ms.",
             STRAIGHT,
             table(["n/L/B", "shared parameters", "one vector a sample", "ratio"], lines),
         ]
