@@ -93,10 +93,12 @@ class QuantumLayer(nn.Module):
         """
         parameters = self._groups()
         features = self._checked(features, parameters)
-        if torch.is_grad_enabled() and (features.requires_grad or any(p.requires_grad for p in parameters)):
-            return cast(Tensor, _Expectation.apply(self, features, *parameters))
-        with torch.no_grad():
-            return self._evaluate(features, self._flat(features, parameters), False).values
+        if torch.is_grad_enabled():
+            if features.requires_grad or any(p.requires_grad for p in parameters):
+                return cast(Tensor, _Expectation.apply(self, features, *parameters))
+            with torch.no_grad():
+                return self._evaluate(features, self._flat(features, parameters), False).values
+        return self._evaluate(features, self._flat(features, parameters), False).values
 
     def pullback(self, features: Tensor) -> tuple[Tensor, Callable[[Tensor], None]]:
         """The expectation values and the way back to the parameters, without a graph: the quick way to learn.
