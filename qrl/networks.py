@@ -86,11 +86,6 @@ class Network(nn.Module):
         self.head = head
         self._perceptron = Perceptron.of(body)
 
-    @property
-    def is_perceptron(self) -> bool:
-        """Whether the body is a multilayer perceptron."""
-        return self._perceptron is not None
-
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``(batch, n_inputs) -> (batch, n_outputs)``."""
         if self._perceptron is None or torch.is_grad_enabled():

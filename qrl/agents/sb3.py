@@ -141,13 +141,10 @@ class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
     def values(self, steps: list[torch.Tensor]) -> torch.Tensor:
         """The values ``(n_steps, batch)`` of the observations of several steps.
 
-        A circuit is asked once for all of them. A perceptron is asked step by step: in which order its sums are taken
-        depends on the size of the batch, and Stable-Baselines3's bits are those of single steps.
+        They are asked for step by step: the order of a network's sums depends on the size of the batch, and
+        Stable-Baselines3's bits are those of single steps. It is the same for every network, so that none gains by it.
         """
-        critic = self.mlp_extractor.critic
-        if isinstance(critic, Network) and critic.is_perceptron:
-            return torch.stack([self.predict_values(observations).squeeze(-1) for observations in steps])
-        return self.predict_values(torch.cat(steps)).view(len(steps), -1)
+        return torch.stack([self.predict_values(observations).squeeze(-1) for observations in steps])
 
     def pullback(
         self, obs: Any, actions: torch.Tensor

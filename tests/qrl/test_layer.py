@@ -271,3 +271,36 @@ def test_finite_features_whose_sum_overflows_pass():
 def test_bad_settings_are_refused(options, error, message):
     with pytest.raises(error, match=message):
         QuantumLayer(**{"circuit": reuploading(2, 1), "observables": ["ZI"], **options})
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"backend": "torch"}, {"shots": 100}, {"gradient": "parameter_shift"}], ids=str
+)
+def test_pullback_is_backward_without_a_graph(options):
+    layer = QuantumLayer(reuploading(3, 2), ["ZZI", "IIZ"], **options).double()
+    features, upstream = torch.rand(5, 3).double(), torch.randn(5, 2).double()
+    torch.manual_seed(7)  # of the shots
+    values = layer(features)
+    values.backward(upstream)
+    expected = [parameter.grad.clone() for parameter in layer.parameters()]
+    layer.zero_grad()
+    torch.manual_seed(7)
+    again, back = layer.pullback(features)
+    assert torch.equal(again, values)
+    assert not again.requires_grad
+    back(upstream)
+    for parameter, gradient in zip(layer.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, atol=1e-12, rtol=0)
+
+
+def test_pullback_adds_to_what_is_there_and_leaves_frozen_parameters_alone():
+    layer = QuantumLayer(reuploading(3, 2), ["ZZI"])
+    features = torch.rand(5, 3)
+    for _ in range(2):
+        layer.pullback(features)[1](torch.ones(5, 1))
+    twice = layer.scales.grad.clone()
+    layer.zero_grad()
+    layer.weights.requires_grad_(False)
+    layer.pullback(features)[1](torch.ones(5, 1))
+    torch.testing.assert_close(2 * layer.scales.grad, twice)
+    assert layer.weights.grad is None
