@@ -38,10 +38,12 @@ Engine = Literal["auto", "lane", "amplitude"]
 
 _LANE, _AMPLITUDE = 0, 1
 _NOT_FINITE = 1  # a status of the kernel; any other one means that memory is short
+_MOST_LANES = 16
 _MAX_QUBITS = 30  # of the kernel's 32-bit masks and tables
 _COPIES = 4  # of the state that a backward pass holds at once, tables included
 _SAVED_BYTES = (2**14, 2**21)  # below, running the forward pass again is cheaper; above, memory is
 _THREADED_WORK = 2**22  # amplitudes times gates from which a second thread pays
+_THREADS_BYTES = 2**31  # that the states of all threads may take
 _LANE_AMPLITUDES = 2**10  # beyond this the states of a block no longer fit into the cache that is close
 _AMPLITUDE_COST = 1.25  # of an amplitude in the amplitude engine: lanes must be swapped for the lowest qubits
 
@@ -144,7 +146,9 @@ class _Program:
     ) -> None:
         check_observables(circuit, observables)
         double = dtype == torch.float64
-        check_memory(circuit.n_qubits, 16 if double else 8, _COPIES)
+        # The lane engine holds one state for each lane, which is asked for by name only at such sizes.
+        held = _COPIES * (_MOST_LANES if engine == "lane" else 1)
+        check_memory(circuit.n_qubits, 16 if double else 8, held)
         if circuit.n_qubits > _MAX_QUBITS:
             raise ValueError(
                 f"n_qubits: {circuit.n_qubits} is too many for native; use at most {_MAX_QUBITS}"
@@ -182,7 +186,10 @@ class _Program:
 
     def threads(self, samples: int) -> int:
         """The number of threads for a number of samples, torch's where there is enough to do."""
-        return 1 if samples * self._work < _THREADED_WORK else torch.get_num_threads()
+        if samples * self._work < _THREADED_WORK:
+            return 1
+        # Each thread has states of its own.
+        return max(1, min(torch.get_num_threads(), _THREADS_BYTES // (self._state * 16 * _COPIES)))
 
     def saved_bytes(self, samples: int, engine: int, stride: int) -> int:
         """The size of what the forward pass keeps for the backward pass, 0 where running it again is better."""
@@ -234,10 +241,6 @@ class _Run:
         if parameters.dtype is not features.dtype:
             raise TypeError(
                 f"features: {features.dtype} against parameters in {parameters.dtype}; convert one of them"
-            )
-        if not (features.is_cpu and parameters.is_cpu):
-            raise ValueError(
-                f"features: on {features.device}, but native runs on the CPU; use backend 'torch'"
             )
         self._program = program
         self._parameters = parameters if parameters.is_contiguous() else parameters.contiguous()

@@ -52,21 +52,38 @@ void parallel(int threads, int64_t count, Body body, void* context) {
   for (auto& thread : others) thread.join();
 }
 
-static const int64_t KEPT_SCRATCH = int64_t(1) << 21;
+// Beyond this, scratch memory is given back after the call, so that one large circuit does not hold it for good.
+static const int64_t KEPT_SCRATCH = int64_t(1) << 26;
+
+namespace {
+
+struct Memory {
+  void* at = nullptr;
+  int64_t size = 0;
+
+  void give_back() {
+    std::free(at);
+    at = nullptr;
+    size = 0;
+  }
+  ~Memory() { give_back(); }
+};
+
+thread_local Memory memory;
+
+int trimmed(int status) {
+  if (memory.size > KEPT_SCRATCH) memory.give_back();
+  return status;
+}
+
+}  // namespace
 
 void* scratch(int64_t bytes) {
-  struct Memory {
-    void* at = nullptr;
-    int64_t size = 0;
-    ~Memory() { std::free(at); }
-  };
-  thread_local Memory memory;
-  // What is much too large is given back, so that one large circuit does not hold its memory for good.
-  if (bytes > memory.size || (memory.size > KEPT_SCRATCH && bytes < memory.size / 4)) {
-    std::free(memory.at);
-    memory.size = (bytes + 4095) / 4096 * 4096;
-    memory.at = std::aligned_alloc(4096, (size_t)memory.size);
-    if (!memory.at) memory.size = 0;
+  if (bytes > memory.size) {
+    memory.give_back();
+    const int64_t size = (bytes + 4095) / 4096 * 4096;
+    memory.at = std::aligned_alloc(4096, (size_t)size);
+    if (memory.at) memory.size = size;
   }
   return memory.at;
 }
@@ -258,6 +275,7 @@ void* qrl_program_new(int isa, int is_double, const int64_t* ints, int64_t n_int
     return stored;
   } catch (const Malformed&) {
   } catch (const std::bad_alloc&) {
+  } catch (int) {  // QRL_NO_MEMORY
   }
   delete stored;
   return nullptr;
@@ -293,7 +311,7 @@ int qrl_forward(void* program, int engine, int threads, int64_t samples, const v
   request.samples = samples, request.theta = theta, request.theta_stride = theta_stride, request.x = x;
   request.values = values, request.saved = saved;
   request.engine = usable(s, engine), request.threads = threads;
-  return s.engine->forward(s.plan, s.is_double, &request);
+  return trimmed(s.engine->forward(s.plan, s.is_double, &request));
 }
 
 int qrl_backward(void* program, int engine, int threads, int64_t samples, const void* theta, int64_t theta_stride,
@@ -303,7 +321,7 @@ int qrl_backward(void* program, int engine, int threads, int64_t samples, const 
   request.samples = samples, request.theta = theta, request.theta_stride = theta_stride, request.x = x;
   request.saved = (void*)saved, request.upstream = upstream, request.dtheta = dtheta, request.dx = dx;
   request.engine = usable(s, engine), request.threads = threads;
-  return s.engine->backward(s.plan, s.is_double, &request);
+  return trimmed(s.engine->backward(s.plan, s.is_double, &request));
 }
 
 int qrl_sample(void* program, int engine, int threads, int64_t samples, const void* theta, int64_t theta_stride,
@@ -313,5 +331,5 @@ int qrl_sample(void* program, int engine, int threads, int64_t samples, const vo
   request.samples = samples, request.theta = theta, request.theta_stride = theta_stride, request.x = x;
   request.values = means, request.errors = errors, request.shots = shots, request.seed = seed;
   request.engine = usable(s, engine), request.threads = threads;
-  return s.engine->sample(s.plan, s.is_double, &request);
+  return trimmed(s.engine->sample(s.plan, s.is_double, &request));
 }

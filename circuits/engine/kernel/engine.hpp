@@ -85,7 +85,7 @@ struct Machine {
   // Of the call.
   T *shared_angle, *shared_sine, *shared_cosine;
   Shared<T>* shared;
-  double* chunk_sums;
+  double *chunk_sums, *totals;
   int64_t blocks, chunk_blocks, chunks;
   int64_t work_bytes;
   int status = QRL_OK;
@@ -175,6 +175,7 @@ struct Machine {
     shared_cosine = c.take<T>(n);
     shared = c.take<Shared<T>>(mode.segments.size);
     chunk_sums = c.take<double>(backward ? chunks * mode.sums : 0);
+    totals = c.take<double>(backward ? p.n_parameters : 0);
   }
 
   // ---- angles ---------------------------------------------------------------------------------------
@@ -1022,7 +1023,8 @@ struct Machine {
   // From sums over samples to the gradient of the shared parameters.
   void finish() const {
     T* out = (T*)request.dtheta;
-    double* total = (double*)calloc((size_t)(p.n_parameters + 1), sizeof(double));
+    double* total = totals;
+    for (int i = 0; i < p.n_parameters; i++) total[i] = 0;
     double* sums = chunk_sums;
     for (int64_t c = 1; c < chunks; c++)
       for (int i = 0; i < mode.sums; i++) sums[i] += chunk_sums[c * mode.sums + i];
@@ -1056,7 +1058,6 @@ struct Machine {
     for (int64_t t = 0; t < mode.term_sums.size; t++)
       if (mode.term_sums[t] >= 0) total[p.terms[t].parameter] += sums[mode.term_sums[t]];
     for (int i = 0; i < p.n_parameters; i++) out[i] = (T)total[i];
-    free(total);
   }
 
   void shared_gradient(int index, double gradient, double* total) const {
@@ -1282,11 +1283,16 @@ struct Machine {
           if (counted)
             for (int64_t i = 0; i < size; i++)
               if (counts[i] > 0) add_outcome(p.groups[g], (uint32_t)i, counts[i], sums);
+          double* measured = sums + 2 * n;  // which observables have a word in this group
+          for (int j = 0; j < n; j++) measured[j] = 0;
+          for (int e = p.groups[g].first; e < p.groups[g].first + p.groups[g].count; e++)
+            measured[p.entries[p.group_entries[e]].observable] = 1;
           for (int j = 0; j < n; j++) {
-            const double mean = sums[j] / (double)shots;
+            if (!measured[j]) continue;
+            const double mean = sums[j] / (double)shots + (total - total);  // not a number where the state is none
             const double spread = sums[n + j] / (double)shots - mean * mean;
             means[n * l + j] += mean;
-            variances[n * l + j] += shots > 1 ? (spread > 0 ? spread : 0) / (double)(shots - 1) : __builtin_nan("");
+            variances[n * l + j] += shots > 1 ? (spread < 0 ? 0 : spread) / (double)(shots - 1) : __builtin_nan("");
           }
         }
       }

@@ -42,7 +42,8 @@ int supported() {
 template <class T>
 Plan<T>* make_plan(const Program* p) {
   typedef typename Lanes<T>::V V;
-  Plan<T>* plan = (Plan<T>*)calloc(1, sizeof(Plan<T>));
+  Plan<T>* plan = (Plan<T>*)allocate(sizeof(Plan<T>));
+  memset((void*)plan, 0, sizeof(Plan<T>));
   plan->program = p;
   plan->layouts[QRL_LANE] = make_layout<V>(*p, 0);
   if (p->n_qubits >= Lanes<T>::LOG) plan->layouts[QRL_AMPLITUDE] = make_layout<V>(*p, Lanes<T>::LOG);
@@ -61,8 +62,8 @@ Plan<T>* make_plan(const Program* p) {
   for (int o = 0; o < p->n_ops; o++)
     if (p->ops[o].kind == TABLE) {
       Permutation& table = plan->tables[o];
-      table.source = (int32_t*)malloc(sizeof(int32_t) << p->n_qubits);
-      table.power = (uint8_t*)malloc(size_t(1) << p->n_qubits);
+      table.source = (int32_t*)allocate((int64_t)sizeof(int32_t) << p->n_qubits);
+      table.power = (uint8_t*)allocate(int64_t(1) << p->n_qubits);
       permute(*p, p->ops[o], table.source, table.power);
     }
   return plan;

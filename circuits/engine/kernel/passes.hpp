@@ -341,7 +341,7 @@ static void unphase(V* state, V* image, int64_t count, const Phases<V>& phases) 
 // +1 in the lanes whose index has bit K unset, -1 in the others.
 template <class V>
 INLINE V lane_sign(int bit) {
-  V v;
+  V v{};
   for (int i = 0; i < Of<V>::W; i++) v[i] = i >> bit & 1 ? -1 : 1;
   return v;
 }

@@ -5,6 +5,13 @@ namespace {
 
 using namespace qrl;
 
+// Memory, or the status that says that there is none, thrown as a plain number: dispatch.cpp catches it.
+inline void* allocate(int64_t bytes) {
+  void* memory = aligned_alloc(64, (size_t)((bytes + 63) / 64 * 64));
+  if (!memory) throw (int)QRL_NO_MEMORY;
+  return memory;
+}
+
 // A growing array without the C++ library; see program.hpp for why.
 template <class T>
 struct List {
@@ -14,7 +21,7 @@ struct List {
   void add(const T& value) {
     if (size == room) {
       room = room ? 2 * room : 8;
-      void* moved = aligned_alloc(64, (size_t)((room * (int64_t)sizeof(T) + 63) / 64 * 64));
+      void* moved = allocate(room * (int64_t)sizeof(T));
       if (size) memcpy(moved, data, (size_t)size * sizeof(T));
       free(data);
       data = (T*)moved;
@@ -195,7 +202,7 @@ Signs<V> make_signs(const Program& p, const Op& op, int log_lanes, int64_t count
   const S bit = S(1) << (8 * sizeof(S) - 1);
   List<I> masks{};
   List<int> keys{};
-  uint16_t* index = (uint16_t*)malloc((size_t)count * sizeof(uint16_t));
+  uint16_t* index = (uint16_t*)allocate(count * (int64_t)sizeof(uint16_t));
   const int width = 1 << log_lanes;
   for (int64_t v = 0; v < count; v++) {
     int key = 0;
@@ -262,8 +269,8 @@ void grow_tree(Layout<V>& layout, const Program& p, int64_t at, int64_t half, co
     for (int w = 0; w < count; w++) layout.leaves.add({at, words[w], p.words[words[w]].z & low});
     return;
   }
-  int* sums = (int*)malloc(sizeof(int) * (size_t)(count + 1));
-  int* differences = (int*)malloc(sizeof(int) * (size_t)(count + 1));
+  int* sums = (int*)allocate(sizeof(int) * (int64_t)(count + 1));
+  int* differences = (int*)allocate(sizeof(int) * (int64_t)(count + 1));
   int n_sums = 0, n_differences = 0;
   for (int w = 0; w < count; w++) {
     if ((p.words[words[w]].z >> layout.log_lanes) & (uint32_t)half)
@@ -349,7 +356,7 @@ Layout<V> make_layout(const Program& p, int log_lanes) {
   for (int o = 0; o < p.n_ops; o++)
     if (p.ops[o].kind == LAYER)
       for (int s = 0; s < layout.layers[o].slots; s++) layout.split_slots.add((char)layout.layers[o].split);
-  int* diagonal = (int*)malloc(sizeof(int) * (size_t)(p.n_words + 1));
+  int* diagonal = (int*)allocate(sizeof(int) * (int64_t)(p.n_words + 1));
   int n = 0;
   for (int w = 0; w < p.n_words; w++) {
     layout.words.add(make_word<V>(p.words[w].x, p.words[w].z, log_lanes));
