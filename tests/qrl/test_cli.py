@@ -9,7 +9,6 @@ import time
 import pytest
 
 from circuits.engine import library
-
 from qrl.cli import main
 
 RECIPE = """
