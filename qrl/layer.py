@@ -114,18 +114,16 @@ class QuantumLayer(nn.Module):
             TypeError, ValueError: as ``forward``.
         """
         parameters = self._groups()
-        with torch.no_grad():
-            features = self._checked(features, parameters)
-            flat = self._flat(features, parameters)
-            result = self._evaluate(features, flat, True)
+        features = self._checked(features, parameters).detach()
+        flat = self._flat(features, [parameter.detach() for parameter in parameters])
+        result = self._evaluate(features, flat, True)
 
         def back(upstream: Tensor) -> None:
             wanted = [parameter.requires_grad for parameter in parameters]
-            with torch.no_grad():
-                pieces, _ = self._gradients(result.vjp, flat, features, upstream, wanted, False)
-                for parameter, piece in zip(parameters, pieces, strict=True):
-                    if piece is not None:
-                        parameter.grad = piece if parameter.grad is None else parameter.grad + piece
+            pieces, _ = self._gradients(result.vjp, flat, features, upstream.detach(), wanted, False)
+            for parameter, piece in zip(parameters, pieces, strict=True):
+                if piece is not None:
+                    parameter.grad = piece if parameter.grad is None else parameter.grad + piece
 
         return result.values, back
 

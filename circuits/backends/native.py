@@ -41,7 +41,10 @@ _NOT_FINITE = 1  # a status of the kernel; any other one means that memory is sh
 _MOST_LANES = 16
 _MAX_QUBITS = 30  # of the kernel's 32-bit masks and tables
 _COPIES = 4  # of the state that a backward pass holds at once, tables included
-_SAVED_BYTES = (2**14, 2**21)  # below, running the forward pass again is cheaper; above, memory is
+_SAVED_BYTES = 2**21  # that a forward pass may keep for the backward pass
+_SAVED_WORK = (
+    2**15
+)  # amplitudes times gates below which running the forward pass again costs less than memory
 _THREADED_WORK = 2**22  # amplitudes times gates from which a second thread pays
 _THREADS_BYTES = 2**31  # that the states of all threads may take
 _LANE_AMPLITUDES = 2**10  # beyond this the states of a block no longer fit into the cache that is close
@@ -197,7 +200,7 @@ class _Program:
         size = self._saved.get(key)
         if size is None:
             size = self.lib.qrl_saved_bytes(self.handle, engine, samples, stride != 0)
-            size = size if _SAVED_BYTES[0] <= size <= _SAVED_BYTES[1] else 0
+            size = size if size <= _SAVED_BYTES and samples * self._work >= _SAVED_WORK else 0
             self._saved[key] = size
         return size
 

@@ -164,7 +164,7 @@ struct Machine {
     Carver c{memory};
     take_shared(c, backward);
     own = carve(c, backward);
-    evaluate_shared();
+    evaluate_shared(backward);
     return true;
   }
 
@@ -185,7 +185,7 @@ struct Machine {
     return kind == 0 ? u : kind == 1 ? tanh_each(u) : arctan_each(u);
   }
 
-  void evaluate_shared() {
+  void evaluate_shared(bool backward) {
     const T* theta = (const T*)request.theta;
     const int64_t n = mode.shared_angles.size;
     for (int64_t i = 0; i < n; i++) {
@@ -215,7 +215,7 @@ struct Machine {
           k = product(Quaternion<T>{(T)q[0], (T)q[1], (T)q[2], (T)q[3]}, k);
         }
         out.k = k;
-        if (segment.lane >= 0) rotation_matrix(k, out.m);
+        if (backward && segment.lane >= 0) rotation_matrix(k, out.m);
         if (g == sp.first + 1) {
           const Quaternion<T>& before = shared[sp.first].k;
           out.a = product(k, before);

@@ -193,7 +193,7 @@ def agree_with_torch(case, backends, keep):
     product = wanted.vjp(case.upstream)
     gradients = torch.cat((product.parameters.flatten(), product.features.flatten(), torch.zeros(1)))
     scale = max(float(gradients.abs().max()), float(case.upstream.abs().max()) * case.norm)
-    with patch.object(module, "_SAVED_BYTES", (0, 2**40 if keep else 0)):
+    with patch.multiple(module, _SAVED_BYTES=2**40 if keep else 0, _SAVED_WORK=0):
         for (name, backend), dtype in itertools.product(backends.items(), DTYPES):
             result = case.ask(backend, dtype)
             ours = result.vjp(case.upstream.to(dtype))
@@ -483,10 +483,11 @@ def test_groups_that_are_not_asked_for_are_zero(native, per_sample):
 @pytest.mark.parametrize("per_sample", [False, True])
 @pytest.mark.parametrize("gate", ["CZ", "CX"])
 def test_kept_states_give_what_recomputed_ones_do(native, dtype, per_sample, gate, monkeypatch):
-    """Bit for bit, below, between and above the limits, and as often as one likes."""
+    """Bit for bit, with too much to keep, with too little to gain and between, and as often as one likes."""
     products = {}
-    for limits in ((0, 2**40), (0, 0), (2**40, 2**40)):
-        monkeypatch.setattr(module, "_SAVED_BYTES", limits)
+    for limits in ((2**40, 0), (0, 0), (2**40, 2**40)):
+        monkeypatch.setattr(module, "_SAVED_BYTES", limits[0])
+        monkeypatch.setattr(module, "_SAVED_WORK", limits[1])
         circuit = reuploading(3, 3, entangling_gate=gate)  # a new one, as programs remember the limits
         case = problem(circuit, parse(3, "ZII", "IXY"), 19, per_sample=per_sample)
         result = case.ask(native, dtype)
@@ -502,12 +503,13 @@ def test_kept_states_give_what_recomputed_ones_do(native, dtype, per_sample, gat
 def test_kept_states_stay_within_their_limit(native, monkeypatch):
     case = problem(reuploading(4, 2), parse(4, "ZIII"), 40)
     with patch.object(torch, "empty", wraps=torch.empty) as empty:
-        monkeypatch.setattr(module, "_SAVED_BYTES", (0, 2**40))
+        monkeypatch.setattr(module, "_SAVED_WORK", 0)
         case.ask(native)
         (kept,) = (call.args[0] for call in empty.call_args_list if call.kwargs["dtype"] == torch.uint8)
     assert kept >= 40 * 16 * 16
-    for limits in ((kept + 1, 2**40), (0, kept - 1)):
-        monkeypatch.setattr(module, "_SAVED_BYTES", limits)
+    for most, least in ((kept - 1, 0), (2**40, 2**40)):
+        monkeypatch.setattr(module, "_SAVED_BYTES", most)
+        monkeypatch.setattr(module, "_SAVED_WORK", least)
         with patch.object(torch, "empty", wraps=torch.empty) as empty:
             problem(reuploading(4, 2), parse(4, "ZIII"), 40).ask(native)
             assert all(call.kwargs["dtype"] != torch.uint8 for call in empty.call_args_list)
