@@ -176,7 +176,7 @@ def hashes(out):
     return found
 
 
-LONGER = RECIPE.replace("interactions = 60", "interactions = 700").replace("0:3", "0:2")
+LONGER = RECIPE.replace("interactions = 60", "interactions = 2_000").replace("0:3", "0:2")
 
 
 @pytest.fixture(scope="module")
