@@ -41,6 +41,14 @@ def quantum_layer(agent: StatefulAgent) -> QuantumLayer | None:
     return next(iter(layers), None)
 
 
+def simulator(agent: StatefulAgent) -> str | None:
+    """What runs the agent's circuit; with the instruction set where there are several, as sums differ by it."""
+    layer = quantum_layer(agent)
+    if layer is None:
+        return None
+    return " ".join((layer.backend.name, getattr(layer.backend, "instruction_set", ""))).strip()
+
+
 def describe_circuit(agent: StatefulAgent, ledger: Ledger) -> None:
     """Tell the ledger which circuit the agent's executions are of, and what runs it."""
     layer = quantum_layer(agent)
@@ -59,12 +67,12 @@ def write_manifest(folder: Path, recipe: Recipe, agent: StatefulAgent, env: Trai
     """Write ``manifest.json`` at a run's start; at its continuation, say where the bits may differ."""
     path = folder / "manifest.json"
     if path.exists():
-        begun = json.loads(path.read_text())["threads"]
-        if begun != torch.get_num_threads():
-            print(
-                f"warning: {folder} was begun with {begun} threads; its continuation is not bit-exact",
-                file=sys.stderr,
-            )
+        begun = json.loads(path.read_text())
+        now = {"threads": torch.get_num_threads(), "simulator": simulator(agent)}
+        for name, value in now.items():
+            if begun.get(name, value) != value:
+                was = f"{folder} was begun with {name} {begun[name]}, now {value}"
+                print(f"warning: {was}; its continuation is not bit-exact", file=sys.stderr)
         return
     layer, machine = quantum_layer(agent), hardware()
     reason = f"{env.id} has no state()/set_state() and no adapter: a continued run begins a fresh episode"
@@ -74,6 +82,7 @@ def write_manifest(folder: Path, recipe: Recipe, agent: StatefulAgent, env: Trai
         "cpu": machine["cpu"],
         "hardware": machine,
         "threads": torch.get_num_threads(),
+        "simulator": simulator(agent),
         "platform": platform.platform(),
         "circuit_digest": None if layer is None else layer.circuit.digest,
         "recipe_digest": recipe.digest,

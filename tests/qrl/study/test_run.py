@@ -8,9 +8,12 @@ import threading
 import time
 
 import pytest
+import torch
 
+import qrl
 from qrl.errors import InputError
 from qrl.ledger import TRAINING_PHASES
+from qrl.study.manifest import simulator, write_manifest
 from qrl.study.recipe import load_recipe
 from qrl.study.results import read_lines, read_run
 from qrl.study.run import Interrupted, Lines, run
@@ -86,6 +89,23 @@ def test_the_ledger_closes_and_counts_what_happened(tmp_path, tiny):
     assert sum(r.wall_s for r in records) == pytest.approx(totals["wall_s"], rel=1e-3)
     assert totals["wall_s"] == pytest.approx(totals["elapsed_s"]["wall"], abs=1e-9)
     assert all(e.kind in ("measured", "modelled", "assumed") and e.source for r in records for e in r.energy)
+
+
+def test_a_continuation_under_another_simulator_or_thread_count_says_so(tmp_path, capsys):
+    network = {"kind": "quantum", "n_qubits": 4, "n_layers": 1, "observables": ["ZIII", "IZII"]}
+    agent = qrl.build_agent({"algorithm": "dqn", "network": network}, "CartPole-v1", seed=0)
+    begun = {"threads": torch.get_num_threads(), "simulator": simulator(agent)}
+    assert begun["simulator"].split()[0] in ("native", "torch")
+    path = tmp_path / "manifest.json"
+    for change, said in (
+        ({}, ""),
+        ({"simulator": "native avx9"}, "begun with simulator native avx9, now "),
+        ({"threads": 99}, "begun with threads 99, now "),
+    ):
+        path.write_text(json.dumps(begun | change))
+        write_manifest(tmp_path, None, agent, None, 0)
+        assert said in (err := capsys.readouterr().err)
+        assert bool(err) == bool(said)
 
 
 def test_a_finished_run_is_left_alone(tmp_path, tiny):
