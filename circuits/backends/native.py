@@ -41,7 +41,7 @@ _NOT_FINITE = 1  # a status of the kernel; any other one means that memory is sh
 _MOST_LANES = 16
 _MAX_QUBITS = 30  # of the kernel's 32-bit masks and tables
 _COPIES = 4  # of the state that a backward pass holds at once, tables included
-_SAVED_BYTES = 2**21  # that a forward pass may keep for the backward pass
+_SAVED_BYTES = 3 * 2**20  # that a forward pass may keep for the backward pass
 _SAVED_WORK = (
     2**15
 )  # amplitudes times gates below which running the forward pass again costs less than memory

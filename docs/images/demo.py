@@ -17,7 +17,7 @@ STYLE = {
     "mlp": ("#009E73", ":", "D"),
     "random": ("#CC79A7", "-.", "v"),
 }
-TITLES = {"beam-steering": "Beam steering (DQN, CERN TT24-T4)", "cartpole-short": "CartPole (PPO, shortened)"}
+TITLES = {"beam-steering": "Beam steering (DQN, CERN TT24-T4)", "cartpole": "CartPole (PPO, 200,000 interactions)"}
 
 
 def panel(axes, study):
@@ -56,7 +56,7 @@ def main(root):
     panels[0].minorticks_off()
     panels[1].xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: f"{x:,.0f}"))
     panels[1].set_xlim(0)
-    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(Path(__file__).with_name("demo.png"), dpi=110)
 
 
