@@ -17,7 +17,10 @@ STYLE = {
     "mlp": ("#009E73", ":", "D"),
     "random": ("#CC79A7", "-.", "v"),
 }
-TITLES = {"beam-steering": "Beam steering (DQN, CERN TT24-T4)", "cartpole": "CartPole (PPO, 200,000 interactions)"}
+TITLES = {
+    "beam-steering": "Beam steering (DQN, CERN TT24-T4)",
+    "cartpole": "CartPole (PPO, 200,000 interactions)",
+}
 
 
 def panel(axes, study):
