@@ -15,8 +15,9 @@ from worker import Limit, Timer, Worker
 
 CHECKED_AMPLITUDES = 2**18
 """Cells up to this many amplitudes of all samples are checked against the reference; it is plain and slow."""
-TOLERANCE = {True: 1e-6, False: 3e-5}
-"""Largest error in double and in single, relative to the largest component, at least 1.
+TOLERANCE = {True: 1e-6, False: 1e-4}
+"""Largest error in double and in single, relative to the largest component, at least 1. Plain sums in single over 2^18
+probabilities, which the torch twin takes, are off by 5e-5.
 
 Lightning returns float32 from a QNode with torch's interface; the library's own accuracy has goals of its own.
 """
