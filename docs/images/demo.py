@@ -59,6 +59,7 @@ def main(root):
     panels[0].minorticks_off()
     panels[1].xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda x, _: f"{x:,.0f}"))
     panels[1].set_xlim(0)
+    panels[1].set_xticks(range(0, 200_001, 50_000))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(Path(__file__).with_name("demo.png"), dpi=110)
 
