@@ -47,7 +47,7 @@ _SAVED_WORK = (
 )  # amplitudes times gates below which running the forward pass again costs less than memory
 _THREADED_WORK = 2**22  # amplitudes times gates from which a second thread pays
 _THREADS_BYTES = 2**31  # that the states of all threads may take
-_LANE_AMPLITUDES = 2**10  # beyond this the states of a block no longer fit into the cache that is close
+_LANE_AMPLITUDES = 2**11  # beyond this the states of a block no longer fit into the cache that is close
 _AMPLITUDE_COST = 1.25  # of an amplitude in the amplitude engine: lanes must be swapped for the lowest qubits
 
 
