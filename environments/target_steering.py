@@ -337,6 +337,10 @@ class TargetSteering(BeamLineEnv):
     def __init__(self, render_mode: str | None = None, **options: Any) -> None:
         super().__init__(TargetSteeringLine(options_from(TargetSteeringOptions, options)), render_mode)
 
+    def measures(self, policy: Policy, env: gym.Env[Any, Any]) -> dict[str, float]:
+        """What is measured of a policy beside its episodes: `optimality` in this environment, wrapped as `env`."""
+        return {"optimality": optimality(policy, env)}
+
 
 class TargetSteeringVector(BeamLineVectorEnv):
     """Native vectorised form of `TargetSteering`: same options and trajectories, all copies in one batch."""

@@ -55,7 +55,8 @@ class Run:
         check_recipe(recipe, agents)
         tasks = plan(recipe, agents, self.out)
         folder = write_study(recipe, self.out)
-        with LiveView(Progress(tasks, recipe.budget.interactions), _console(stderr=True)) as view:
+        progress = Progress(tasks, recipe.budget.interactions, recipe.measure)
+        with LiveView(progress, _console(stderr=True)) as view:
             stopped = execute(recipe, tasks, workers, view)
         if stopped:
             print(f"stopped by {signal.Signals(stopped).name}; the same command continues", file=sys.stderr)
@@ -95,7 +96,7 @@ class Watch:
 
         recipe = load_recipe(self.dir / "recipe.toml")
         tasks = plan(recipe, [agent.name for agent in recipe.agents], self.dir.parent)
-        progress = Progress(tasks, recipe.budget.interactions)
+        progress = Progress(tasks, recipe.budget.interactions, recipe.measure)
         console = _console(stderr=False)
         with LiveView(progress, console) as view:
             while console.is_terminal and not all((task.folder / "DONE.json").exists() for task in tasks):

@@ -45,7 +45,9 @@ def check_recipe(recipe: Recipe, agents: Sequence[str]) -> None:
         return make_environment(environment.id, environment.options, environment.observation)
 
     make().close()
-    Evaluator(environment.id, environment.options, environment.observation, 1, 0).close()
+    evaluator = Evaluator(environment.id, environment.options, environment.observation, 1, 0)
+    evaluator.check(recipe.measure)
+    evaluator.close()
     for position, agent in enumerate(recipe.agents):
         if agent.name not in agents:
             continue

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from qrl.study import statistics, survival
+from qrl.study.attribution import Contribution, attribute
 from qrl.study.costs import AXES, RunCosts, energy_total, joules_label, run_costs
 from qrl.study.pairs import Pair, Scores, compare_pair, correct_for_number, headline
 from qrl.study.results import Run, find_runs, read_run
+from qrl.study.score import label, score, threshold_of
 from qrl.study.statistics import Array, Estimate
 
 
@@ -82,17 +84,23 @@ class AgentResult:
 
 @dataclass(frozen=True, slots=True)
 class StudyResult:
-    """A study, compared: agents in the recipe's order and hybrid-against-classical pairs, twins first."""
+    """A study, compared: agents in the recipe's order and hybrid-against-classical pairs, twins first.
+
+    `measure` is what evaluations are scored by, the return unless the threshold names another; where fields speak of
+    returns, they hold this score.
+    """
 
     name: str
     directory: Path
     recipe: Mapping[str, Any]
     runs: tuple[Run, ...]
+    measure: str
     threshold: float | None
     budget: int
     floor: float
     agents: tuple[AgentResult, ...]
     pairs: tuple[Pair, ...]
+    contributions: tuple[Contribution, ...]
     n_comparisons: int
     headline: str
     joules_kind: str
@@ -120,9 +128,9 @@ def compare(study_dir: str | Path) -> StudyResult:
         what = "holds no run" if not folders else f"holds {len(folders)} studies"
         raise ValueError(f"study_dir: {study_dir} {what}; give the folder of one study")
     recipe = runs[0].recipe
-    threshold = (recipe.get("threshold") or {}).get("return")
+    measure, threshold = threshold_of(recipe)
     budget = int(recipe["budget"]["interactions"])
-    floor = _floor(runs)
+    floor = _floor(runs, measure)
     order = {spec["name"]: index for index, spec in enumerate(recipe["agents"])}
     names = sorted({run.agent for run in runs}, key=lambda name: (order.get(name, len(order)), name))
     specs = {spec["name"]: spec for run in runs for spec in run.recipe["agents"]}
@@ -133,45 +141,49 @@ def compare(study_dir: str | Path) -> StudyResult:
             name,
             specs.get(name, {"name": name}),
             [run for run in runs if run.agent == name],
+            measure,
             threshold,
             budget,
             floor,
         )
         for name in names
     )
-    pairs, n_comparisons = correct_for_number(_pairs(agents, threshold is not None))
+    pairs, n_comparisons = correct_for_number(_pairs(agents, measure, threshold is not None))
     return StudyResult(
         name=str(recipe["study"]["name"]),
         directory=folders.pop(),
         recipe=recipe,
         runs=tuple(runs),
-        threshold=None if threshold is None else float(threshold),
+        measure=measure,
+        threshold=threshold,
         budget=budget,
         floor=floor,
         agents=agents,
         pairs=pairs,
+        contributions=attribute(recipe, {agent.name: agent for agent in agents}),
         n_comparisons=n_comparisons,
         headline=headline(pairs),
         joules_kind=joules_label(energy_total(runs)),
     )
 
 
-def _floor(runs: Sequence[Run]) -> float:
-    """The lowest mean return of any evaluation of the study: what a failed run is given."""
-    means = [e["return_mean"] for run in runs for e in run.evaluations if e.get("return_mean") is not None]
-    return float(min(means)) if means else 0.0
+def _floor(runs: Sequence[Run], measure: str) -> float:
+    """The lowest score of any evaluation of the study: what a failed run is given."""
+    scores = [score(e, measure) for run in runs for e in run.evaluations]
+    return min((value for value in scores if value is not None), default=0.0)
 
 
 def _agent(
     name: str,
     spec: Mapping[str, Any],
     runs: Sequence[Run],
+    measure: str,
     threshold: float | None,
     budget: int,
     floor: float,
 ) -> AgentResult:
     ended = [run for run in runs if run.done is not None]
-    outcomes = tuple(_outcome(run, budget, floor) for run in ended)
+    outcomes = tuple(_outcome(run, measure, budget, floor) for run in ended)
     grid, curves = _curves(outcomes, budget, floor)
     mean_returns = _mean_returns(grid, curves, floor)
     solved = np.array([outcome.solved for outcome in outcomes], dtype=bool)
@@ -208,7 +220,7 @@ def _agent(
     )
 
 
-def _outcome(run: Run, budget: int, floor: float) -> Outcome:
+def _outcome(run: Run, measure: str, budget: int, floor: float) -> Outcome:
     costs = run_costs(run)
     crossing = run.crossing
     spent = dict(costs.total) if crossing is None else costs.until(crossing["interactions"])
@@ -216,10 +228,8 @@ def _outcome(run: Run, budget: int, floor: float) -> Outcome:
         # A run that broke down would not have solved the task in the rest of its budget. To censor it where
         # it broke down would count it as undecided and flatter the agent.
         spent["interactions"] = float(max(budget, spent["interactions"]))
-    returns = np.array(
-        [floor if e.get("return_mean") is None else e["return_mean"] for e in run.evaluations],
-        dtype=np.float64,
-    )
+    scores = [score(e, measure) for e in run.evaluations]
+    returns = np.array([floor if value is None else value for value in scores], dtype=np.float64)
     final = float(returns[-1]) if run.status == "finished" and len(returns) else floor
     reason = (run.done or {}).get("reason")
     return Outcome(run.seed, run.status, reason, final, crossing is not None, spent, costs, returns)
@@ -256,7 +266,7 @@ def _spent(outcomes: Sequence[Outcome], axis: str) -> Array:
     return np.array([outcome.spent[axis] for outcome in outcomes], dtype=np.float64)
 
 
-def _pairs(agents: Sequence[AgentResult], has_threshold: bool) -> list[Pair]:
+def _pairs(agents: Sequence[AgentResult], measure: str, has_threshold: bool) -> list[Pair]:
     pairs = []
     for hybrid in (agent for agent in agents if agent.kind == "quantum"):
         classical = [agent for agent in agents if agent.kind == "classical"]
@@ -269,6 +279,7 @@ def _pairs(agents: Sequence[AgentResult], has_threshold: bool) -> list[Pair]:
                     _scores(opponent),
                     is_twin=opponent.name in twins,
                     has_threshold=has_threshold,
+                    score=label(measure),
                     joules_kind=kinds.pop() if len(kinds) == 1 else "mixed",
                 )
             )
@@ -289,22 +300,47 @@ def _scores(agent: AgentResult) -> Scores:
 
 
 def _kind(spec: Mapping[str, Any]) -> str:
-    if spec.get("algorithm") == "random" or "network" not in spec:
+    if spec.get("algorithm") == "random":
         return "random"
-    return "quantum" if spec["network"].get("kind") == "quantum" else "classical"
+    networks = [spec.get(part) or {} for part in ("network", "critic")]
+    return "quantum" if any(map(_is_quantum, networks)) else "classical"
+
+
+def _is_quantum(network: Mapping[str, Any]) -> bool:
+    """Whether there is anything quantum in a network: without a field a Boltzmann machine is a classical one."""
+    return network.get("kind") == "quantum" or (network.get("kind") == "boltzmann" and network["field"] > 0.0)
 
 
 def _description(spec: Mapping[str, Any]) -> str:
     network = spec.get("network") or {}
     name = str(spec.get("algorithm", ""))
-    algorithm = name.upper() if name in ("dqn", "ppo", "reinforce") else name
+    algorithm = name.upper() if name in _ACRONYMS else name.replace("_", " ")
+    if name == "controller":
+        return str(spec.get("controller", name)).replace("_", " ")
     if not network:
         return f"{algorithm} actions" if algorithm == "random" else algorithm
-    if network.get("kind") == "quantum":
-        return f"{algorithm}, circuit {network.get('n_qubits')} qubits × {network.get('n_layers')} layers"
-    if network.get("kind") == "matched_mlp":
-        return f"{algorithm}, matched MLP"
-    return f"{algorithm}, MLP {'-'.join(str(width) for width in network.get('hidden', []))}"
+    parts = [_network(network)]
+    if "critic" in spec and spec["critic"] and spec["critic"] != network:
+        parts.append(f"critic: {_network(spec['critic'])}")
+    return ", ".join((algorithm, *parts))
+
+
+_ACRONYMS = ("dqn", "ppo", "reinforce", "ddpg", "td3", "sac", "naf")
+
+
+def _network(network: Mapping[str, Any]) -> str:
+    kind = str(network.get("kind"))
+    if kind == "quantum":
+        return f"circuit {network.get('n_qubits')} qubits × {network.get('n_layers')} layers"
+    if kind == "matched_mlp":
+        return "matched MLP"
+    if kind == "boltzmann":
+        graph = dict(network["graph"])
+        sizes = " × ".join(str(v) for v in graph.values() if isinstance(v, int))
+        field = f"field {network['field']:g}" if network["field"] else "no field"
+        return f"{graph.get('kind')} {sizes} machine, {field}".replace("  ", " ")
+    widths = "-".join(str(width) for width in network.get("hidden") or [])
+    return f"{'MLP' if kind == 'mlp' else kind.replace('_', ' ')} {widths}".strip()
 
 
 def _parameters(runs: Sequence[Run]) -> Mapping[str, int]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from qrl.agents.base import StatefulAgent
-from qrl.agents.training_env import making, observation_transform
+from qrl.agents.training_env import make_environment, making, observation_transform
 from qrl.errors import InputError
+from qrl.study.score import check_measure
 
 # Episodes of an environment without an end of its own would never finish; no task here is near this length.
 MAX_STEPS = 100_000
@@ -18,10 +20,16 @@ MAX_STEPS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Returns and lengths of the episodes, in the order of their start states."""
+    """Returns and lengths of the episodes, in the order of their start states.
+
+    ``successes`` says which of them ended in success, None where the environment does not; ``measures`` are what the
+    environment itself measures of a policy, by name.
+    """
 
     returns: tuple[float, ...]
     lengths: tuple[int, ...]
+    successes: tuple[bool, ...] | None = None
+    measures: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -37,7 +45,8 @@ class Evaluation:
 class Evaluator:
     """Plays ``episodes`` greedy episodes side by side, the start states fixed by ``seed``.
 
-    The environment's own vectorised form is used where it has one, Gymnasium's synchronous one elsewhere.
+    The environment's own vectorised form is used where it has one, Gymnasium's synchronous one elsewhere. An
+    environment with a method ``measures(policy, env)`` is asked for what it measures of the policy.
 
     Raises:
         InputError: an unknown id or refused options.
@@ -50,27 +59,48 @@ class Evaluator:
         with making(env_id, options):
             self.env = gym.make_vec(env_id, num_envs=episodes, **options)
         _, self._transform = observation_transform(self.env.single_observation_space, observation)
+        single = make_environment(env_id, options, observation)
+        self._measured = single if hasattr(single.unwrapped, "measures") else None
+
+    def check(self, measure: str) -> None:
+        """Refuse a measure that evaluations here will not record.
+
+        Raises:
+            InputError: there is no such measure.
+        """
+        action = self.env.action_space.sample()
+        self.env.reset(seed=self.seed)
+        *_, infos = self.env.step(action)
+        own = () if self._measured is None else self._measure(_Idle(self.env.single_action_space))
+        check_measure(measure, own, "success" in infos)
 
     def __call__(self, agent: StatefulAgent) -> Evaluation:
         """Evaluate; the agent's random state afterwards is what it was before."""
         with agent.undisturbed():
-            return self._play(agent)
+            played = self._play(agent)
+            return played if self._measured is None else replace(played, measures=self._measure(agent))
 
     def _play(self, agent: Any) -> Evaluation:
         observations, _ = self.env.reset(seed=self.seed)
         returns = np.zeros(self.episodes)
         lengths = np.zeros(self.episodes, dtype=np.int64)
         running = np.ones(self.episodes, dtype=bool)
+        successes: np.ndarray | None = None
         for _ in range(MAX_STEPS):
             seen = observations if self._transform is None else self._transform(observations)
             actions, _ = agent.predict(seen, deterministic=True)
-            observations, rewards, terminated, truncated, _ = self.env.step(actions)
+            observations, rewards, terminated, truncated, infos = self.env.step(actions)
             # Only the first episode of each member counts; what the others do after theirs is discarded.
             returns[running] += np.asarray(rewards, dtype=np.float64)[running]
             lengths[running] += 1
-            running &= ~(terminated | truncated)
+            ended = running & (terminated | truncated)
+            if "success" in infos:
+                successes = np.zeros(self.episodes, dtype=bool) if successes is None else successes
+                successes[ended] = np.asarray(infos["success"], dtype=bool)[ended]
+            running &= ~ended
             if not running.any():
-                return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)))
+                told = None if successes is None else tuple(map(bool, successes))
+                return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), told)
         raise InputError(
             "environment.id",
             str(self.env.spec),
@@ -78,6 +108,28 @@ class Evaluator:
             "set max_episode_steps",
         )
 
+    def _measure(self, agent: Any) -> dict[str, float]:
+        assert self._measured is not None
+
+        def policy(observations: np.ndarray) -> np.ndarray:
+            actions, _ = agent.predict(observations, deterministic=True)
+            return np.asarray(actions)
+
+        return dict(self._measured.unwrapped.measures(policy, self._measured))  # type: ignore[attr-defined]
+
     def close(self) -> None:
         """Release the environments."""
         self.env.close()
+        if self._measured is not None:
+            self._measured.close()
+
+
+class _Idle:
+    """Takes one and the same action everywhere; enough to see what is measured."""
+
+    def __init__(self, space: gym.Space) -> None:
+        space.seed(0)
+        self._action = space.sample()
+
+    def predict(self, observations: np.ndarray, deterministic: bool = True) -> tuple[np.ndarray, None]:
+        return np.stack([self._action] * len(observations)), None

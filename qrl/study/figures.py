@@ -12,6 +12,7 @@ import numpy as np
 from qrl.study import survival
 from qrl.study.comparison import AgentResult, Outcome, StudyResult
 from qrl.study.pairs import short
+from qrl.study.score import label
 from qrl.study.statistics import Array, bootstrap_band
 
 Figure = dict[str, Any]
@@ -84,7 +85,9 @@ def learning_curves(result: StudyResult, axis: str) -> Figure:
         x, centre, low, high = _band(agent, shown, axis)
         traces += [_seed_lines(agent, shown, axis, index), *_band_traces(agent, index, x, low, high)]
         traces.append(_line(agent_label(agent), agent, index, x, centre, symbol=True))
-    layout = _layout(_AXIS_TITLES[axis], "return (mean of an evaluation)", log_x=axis != "interactions")
+    layout = _layout(
+        _AXIS_TITLES[axis], f"{label(result.measure)} (mean of an evaluation)", log_x=axis != "interactions"
+    )
     if result.threshold is not None:
         layout["shapes"] = [_rule(result.threshold)]
         layout["annotations"] = [_rule_label(f"threshold {result.threshold:g}", result.threshold)]

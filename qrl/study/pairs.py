@@ -91,7 +91,13 @@ class Pair:
 
 
 def compare_pair(
-    hybrid: Scores, opponent: Scores, *, is_twin: bool, has_threshold: bool, joules_kind: str
+    hybrid: Scores,
+    opponent: Scores,
+    *,
+    is_twin: bool,
+    has_threshold: bool,
+    joules_kind: str,
+    score: str = "return",
 ) -> Pair:
     """Compare two agents on every axis, paired by their common seeds where they have any.
 
@@ -116,7 +122,7 @@ def compare_pair(
             axes.append(
                 AxisResult(axis, f"{label} for the budget", "ratio", ratio, None, "not distinguishable", "")
             )
-    for name, label in (("final_return", "final return"), ("mean_return", "return over training")):
+    for name, label in (("final_return", f"final {score}"), ("mean_return", f"{score} over training")):
         values = (getattr(hybrid, name)[mine],), (getattr(opponent, name)[theirs],)
         difference = compare_bootstrap(iqm, *values, form="difference", paired=paired)
         axes.append(AxisResult(name, label, "difference", difference, None, "not distinguishable", ""))

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qrl.study.executors import Task
+from qrl.study.pairs import short
+from qrl.study.score import RETURN, label, score
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,10 +42,11 @@ class Progress:
     Args:
         tasks: all runs of the study.
         budget: interactions of each.
+        measure: what evaluations are scored by.
     """
 
-    def __init__(self, tasks: Sequence[Task], budget: int) -> None:
-        self.tasks, self.budget = tasks, budget
+    def __init__(self, tasks: Sequence[Task], budget: int, measure: str = RETURN) -> None:
+        self.tasks, self.budget, self.measure = tasks, budget, measure
         self.started = time.monotonic()
         self._finished: set[Path] = set()
         self._done_at_start: float | None = None
@@ -67,8 +70,9 @@ class Progress:
             else:
                 continue
             evaluation = last_record(task.folder / "evaluations.jsonl", "return_mean")
-            if evaluation is not None and evaluation["return_mean"] is not None:
-                row["last"].append(evaluation["return_mean"])
+            value = None if evaluation is None else score(evaluation, self.measure)
+            if value is not None:
+                row["last"].append(value)
         return rows
 
     def table(self) -> Table:
@@ -82,7 +86,7 @@ class Progress:
             title=f"{sum(r['finished'] for r in rows.values())} of {len(self.tasks)} runs, {self._left(share)}",
             title_justify="left",
         )
-        for column in ("agent", "finished", "running", "interactions", "newest mean return"):
+        for column in ("agent", "finished", "running", "interactions", f"newest {label(self.measure)}"):
             table.add_column(column)
         for name, row in rows.items():
             mean = sum(row["last"]) / len(row["last"]) if row["last"] else None
@@ -91,7 +95,7 @@ class Progress:
                 f"{row['finished']}/{row['runs']}",
                 str(row["begun"]),
                 ProgressBar(total=row["runs"], completed=row["share"], width=24),
-                "" if mean is None else f"{mean:.1f}",
+                "" if mean is None else short(mean),
             )
         return table
 

@@ -25,6 +25,7 @@ from qrl.specs import (
     input_error,
     register_model,
 )
+from qrl.study.score import RETURN
 
 MAX_RECIPE_BYTES = 1_000_000
 MAX_SEED = 2**32
@@ -81,10 +82,36 @@ class Budget(Spec):
 class Threshold(Spec):
     """What counts as solved."""
 
-    return_: Finite = Field(alias="return")
+    return_: Finite | None = Field(default=None, alias="return")
     """Mean return of an evaluation at or above which the task counts as solved, once confirmed."""
+    measure: str | None = None
+    """Instead of the return: ``solved_within_K``, the share of evaluation episodes that end in success after at most K
+    steps, or a measure of the environment's own, such as ``optimality``. Curves and final scores are then in it."""
+    value: Finite | None = None
+    """Value of the measure at or above which the task counts as solved, once confirmed."""
     confirmation_episodes: PositiveInt = 100
     """Fresh episodes, from other start states, on which a first crossing must hold."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Threshold:
+        if (self.measure is None) != (self.value is None):
+            given = {"measure": self.measure, "value": self.value}
+            raise InputError("threshold", given, "is half a threshold", "give both measure and value")
+        if (self.return_ is None) == (self.measure is None):
+            why = "has two levels" if self.return_ is not None else "has no level"
+            raise InputError("threshold", self.measure, why, "give return, or measure and value")
+        return self
+
+
+class Attribution(Spec):
+    """Between which two agents a gain is to be explained, and by which others."""
+
+    base: str
+    """Agent without what is to be explained."""
+    full: str
+    """Agent with all of it."""
+    agents: dict[str, str] = Field(min_length=1)
+    """Agents between them, in order: name, and in words what sets it apart."""
 
 
 class Recipe(Spec):
@@ -94,6 +121,7 @@ class Recipe(Spec):
     environment: Environment
     budget: Budget = Budget()
     threshold: Threshold | None = None
+    attribution: Attribution | None = None
     agents: list[AgentSpec] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -117,10 +145,33 @@ class Recipe(Spec):
                     )
         return self
 
+    @model_validator(mode="after")
+    def _attributed(self) -> Recipe:
+        if self.attribution is not None:
+            names = [agent.name for agent in self.agents]
+            for name in (self.attribution.base, self.attribution.full, *self.attribution.agents):
+                if name not in names:
+                    raise InputError(
+                        "attribution", name, "is not an agent of this recipe", nearest(name, names)
+                    )
+        return self
+
     @property
     def seeds(self) -> range:
         """The seeds of the study."""
         return parse_seeds(self.study.seeds)
+
+    @property
+    def measure(self) -> str:
+        """What evaluations are scored by."""
+        return RETURN if self.threshold is None or self.threshold.measure is None else self.threshold.measure
+
+    @property
+    def level(self) -> float | None:
+        """The score that counts as solved, none without a threshold."""
+        if self.threshold is None:
+            return None
+        return self.threshold.return_ if self.threshold.measure is None else self.threshold.value
 
     def agent(self, name: str) -> Any:
         """The agent of that name.
@@ -157,6 +208,7 @@ for _name, _model in {
     "environment": Environment,
     "budget": Budget,
     "threshold": Threshold,
+    "attribution": Attribution,
 }.items():
     register_model(_name, _model)
 

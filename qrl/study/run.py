@@ -29,6 +29,7 @@ from qrl.study.evaluation import Evaluation, Evaluator
 from qrl.study.manifest import describe_circuit, parameter_counts, write_manifest
 from qrl.study.recipe import Recipe, dump_toml, make_recipe
 from qrl.study.results import metrics_digest, read_lines, surviving
+from qrl.study.score import score
 
 CHECKPOINT_SECONDS = 60.0
 # How often a run looks whether the study that started it still lives, and how long a new one waits for the old one.
@@ -183,6 +184,7 @@ class Recorder(BaseCallback):
                 "return_std": result.std,
                 "returns": list(result.returns),
                 "lengths": list(result.lengths),
+                **_told(result),
                 "confirmation": self._confirmation(result),
             }
         self._evaluations.append(record)
@@ -192,12 +194,17 @@ class Recorder(BaseCallback):
         return record
 
     def _confirmation(self, result: Evaluation) -> dict[str, Any] | None:
-        threshold = self.recipe.threshold
-        if threshold is None or self._confirm is None or self._solved or result.mean < threshold.return_:
+        if self._confirm is None or self._solved or not self._reached(result):
             return None
         fresh = self._confirm(self.agent)
-        self._solved = fresh.mean >= threshold.return_
-        return {"return_mean": fresh.mean, "returns": list(fresh.returns), "passed": self._solved}
+        self._solved = self._reached(fresh)
+        returns = {"return_mean": fresh.mean, "returns": list(fresh.returns)}
+        return {**returns, "lengths": list(fresh.lengths), **_told(fresh), "passed": self._solved}
+
+    def _reached(self, result: Evaluation) -> bool:
+        record = {"return_mean": result.mean, "lengths": result.lengths, **_told(result)}
+        value, level = score(record, self.recipe.measure), self.recipe.level
+        return value is not None and level is not None and value >= level
 
     def _book(self) -> None:
         now = {
@@ -222,6 +229,12 @@ class Recorder(BaseCallback):
             }
             save_step(self.folder / "checkpoints", self.agent.num_timesteps, state)  # type: ignore[attr-defined]
             self._checkpointed = time.monotonic()
+
+
+def _told(result: Evaluation) -> dict[str, Any]:
+    """What an environment tells of its episodes beside their returns, for a record."""
+    told = {} if result.successes is None else {"successes": list(result.successes)}
+    return {**told, **({"measures": dict(result.measures)} if result.measures else {})}
 
 
 def run(recipe: Recipe | dict[str, Any], agent: str, seed: int, folder: str | Path) -> Path:

@@ -12,12 +12,12 @@ from qrl.study.drawings import draw_circuits
 from qrl.study.markup import BAD, GOOD, plot, table
 from qrl.study.pairs import MINIMUM_FOR_VERDICT, AxisResult, Pair, judged_axes, sentence, short
 from qrl.study.statistics import MINIMUM_FOR_RESULT
-from qrl.study.table import agent_grid, pair_grid
+from qrl.study.table import agent_grid, attribution_grid, level, look_grid, pair_grid
 
 
 def heading(result: StudyResult) -> str:
     """Name, environment, budget and threshold of the study."""
-    goal = "no threshold" if result.threshold is None else f"threshold {result.threshold:g}"
+    goal = "no threshold" if result.threshold is None else f"threshold {level(result)}"
     environment = html.escape(str(result.recipe["environment"]["id"]))
     return (
         f"<header><h1>{html.escape(result.name)}</h1>"
@@ -56,6 +56,10 @@ def tables(result: StudyResult) -> str:
     return (
         f'<h2>The agents</h2><div class="card">{table(agents, "agents", caption=False)}</div>'
         f'<p class="note">{html.escape(agents.note)}</p>'
+        + "".join(
+            f'<div class="card">{table(grid, "looks")}</div><p class="note">{html.escape(grid.note)}</p>'
+            for grid in filter(None, (look_grid(result), attribution_grid(result)))
+        )
         + (f"<h2>Hybrid against classical</h2>{_forest(result)}{pairs}{note}" if grids else "")
     )
 

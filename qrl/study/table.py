@@ -7,13 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from qrl.study.comparison import AgentResult, StudyResult
 from qrl.study.pairs import AxisResult, Pair, short
+from qrl.study.score import label
 from qrl.study.statistics import Estimate
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+
+
+MOST_LOOKS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ def agent_grid(result: StudyResult) -> Grid:
     makers: list[tuple[Cell, Callable[[AgentResult], Cell]]] = [
         (Cell("Seeds"), _seeds),
         (Cell("Trainable parameters"), _parameters),
-        (Cell("Final return", "IQM"), lambda a: estimate_cell(a.final_return)),
+        (Cell(f"Final {label(result.measure)}", "IQM"), lambda a: estimate_cell(a.final_return)),
     ]
     goal, spend = (" to threshold", to_threshold) if result.threshold is not None else (" a run", in_all)
     per, joules = ("ERT" if goal == " to threshold" else "IQM"), f", {common}" if common else ""
@@ -60,7 +66,12 @@ def agent_grid(result: StudyResult) -> Grid:
             (Cell("Interactions to threshold", "median (Kaplan-Meier)"), lambda a: _median(a, result.budget)),
         ]
     else:
-        makers.append((Cell("Return over training", "IQM"), lambda a: estimate_cell(a.mean_return)))
+        makers.append(
+            (
+                Cell(f"{label(result.measure).capitalize()} over training", "IQM"),
+                lambda a: estimate_cell(a.mean_return),
+            )
+        )
     makers += [
         (Cell(f"Seconds{goal}", per), spend("seconds")),
         (Cell(f"Joules{goal}", f"{per}{joules}"), spend("joules")),
@@ -90,7 +101,7 @@ def pair_grid(result: StudyResult, pair: Pair) -> Grid:
     goal = "cost to threshold, " if pair.has_threshold else ""
     who = f"its classical twin, {pair.opponent}" if pair.is_twin else pair.opponent
     rows = [(Cell(axis.label), _axis_cells(axis)) for axis in pair.axes]
-    rows.append((Cell("P(higher final return)"), _improvement_cells(pair)))
+    rows.append((Cell(f"P(higher final {label(result.measure)})"), _improvement_cells(pair)))
     return Grid(
         title=f"{pair.hybrid} against {who} ({goal}{pair.n} seed{'s' if pair.n != 1 else ''} each)",
         columns=(Cell("verdict"), Cell("value"), Cell("95 % interval"), Cell("p")),
@@ -104,12 +115,72 @@ def pair_grid(result: StudyResult, pair: Pair) -> Grid:
     )
 
 
+def look_grid(result: StudyResult) -> Grid | None:
+    """The share of runs at or above the threshold at each evaluation, untrained ones first; none without a threshold.
+
+    Looks between the first and last are thinned out to at most `MOST_LOOKS`.
+    """
+    counts = max((agent.grid for agent in result.agents if len(agent.grid)), key=len, default=None)
+    if result.threshold is None or counts is None:
+        return None
+    shown = np.unique(np.linspace(0, len(counts) - 1, min(len(counts), MOST_LOOKS)).round().astype(int))
+    rows = []
+    for agent in result.agents:
+        if len(agent.grid) != len(counts):
+            continue
+        reached = (agent.curves >= result.threshold).sum(axis=0)
+        cells = [Cell(f"{reached[k] / agent.n:.2f}", _wilson(int(reached[k]), agent.n)) for k in shown]
+        rows.append((Cell(agent.name, agent.description), tuple(cells)))
+    return Grid(
+        title=f"Share of seeds at {level(result)} or above, by interactions",
+        columns=tuple(Cell(f"{counts[k]:,.0f}") for k in shown),
+        rows=tuple(rows),
+        note="Under each share: its 95 % interval (Wilson). A look of its own each: a run can fall below again.",
+    )
+
+
+def attribution_grid(result: StudyResult) -> Grid | None:
+    """What covers how much of the gap between two agents, where the recipe asks for it."""
+    if not result.contributions:
+        return None
+    base, full = result.recipe["attribution"]["base"], result.recipe["attribution"]["full"]
+    rows = tuple(
+        (Cell(part.agent, part.has), (estimate_cell(part.score), estimate_cell(part.share)))
+        for part in result.contributions
+    )
+    return Grid(
+        title=f"What covers the gap between {base} and {full}",
+        columns=(Cell(label(result.measure), "mean over training"), Cell("share of the gap")),
+        rows=rows,
+        note=f"0 is {base}, 1 is {full}. Intervals: 95 %, seeds resampled together.",
+    )
+
+
+def _wilson(successes: int, n: int) -> str:
+    """The 95 % interval of a share. Source: Wilson, J. Am. Stat. Assoc. 22, 209 (1927)."""
+    z = 1.959964
+    share, spread = successes / n, z * math.sqrt(successes * (n - successes) / n + z * z / 4)
+    centre = (n * share + z * z / 2) / (n + z * z)
+    low, high = (max(0.0, min(1.0, centre + sign * spread / (n + z * z))) for sign in (-1, 1))
+    return f"{low:.2f} to {high:.2f}"
+
+
+def level(result: StudyResult) -> str:
+    """The threshold with what it is a level of, where that is not the return."""
+    what = "" if result.measure == "return" else f"{label(result.measure)} "
+    return f"{what}{result.threshold:g}"
+
+
 def print_table(result: StudyResult, console: Console) -> None:
     """Print agents, pairs and verdict of a study on a rich console."""
     from rich.text import Text
 
     console.print(_rich(agent_grid(result)))
     console.print(Text(agent_grid(result).note, style="dim"))
+    for grid in filter(None, (look_grid(result), attribution_grid(result))):
+        console.print()
+        console.print(_rich(grid))
+        console.print(Text(grid.note, style="dim"))
     for pair in result.pairs:
         console.print()
         console.print(_rich(pair_grid(result, pair)))
@@ -126,7 +197,7 @@ def failure_lines(result: StudyResult) -> list[str]:
     lines = [
         f"{agent.name}, seed {outcome.seed}: "
         f"{outcome.status}{f' ({outcome.reason})' if outcome.reason else ''}; counted at the "
-        f"lowest return of the study, {short(result.floor)}"
+        f"lowest {label(result.measure)} of the study, {short(result.floor)}"
         for agent in result.agents
         for outcome in agent.failures
     ]
@@ -155,7 +226,7 @@ def estimate_cell(estimate: Estimate | None, sub: str = "") -> Cell:
 
 
 def _title(result: StudyResult) -> str:
-    goal = "" if result.threshold is None else f", threshold {result.threshold:g}"
+    goal = "" if result.threshold is None else f", threshold {level(result)}"
     return f"{result.name}: {result.recipe['environment']['id']}, {result.budget:,} interactions{goal}"
 
 
@@ -218,8 +289,8 @@ def _rich(grid: Grid) -> Table:
         widths = [len(cell.main) for cell in whole] + [len(w) for cell in whole for w in cell.sub.split()]
         # no word and no value is ever cut short; an interval may take two lines
         table.add_column(text(column, "bold"), justify="right", min_width=min(max(widths), 20))
-    for label, cells in grid.rows:
-        table.add_row(text(label), *(text(cell, _VERDICT_STYLE.get(cell.main, "")) for cell in cells))
+    for name, cells in grid.rows:
+        table.add_row(text(name), *(text(cell, _VERDICT_STYLE.get(cell.main, "")) for cell in cells))
     return table
 
 
