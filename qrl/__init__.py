@@ -26,6 +26,7 @@ def _check_siblings() -> None:
 _check_siblings()
 
 _HOME = {
+    "BoltzmannMachine": "qrl.boltzmann",
     "QuantumLayer": "qrl.layer",
     "build_agent": "qrl.agents.build",
     "build_network": "qrl.networks",
@@ -44,6 +45,7 @@ __all__ = [
     "DQN",
     "PPO",
     "REINFORCE",
+    "BoltzmannMachine",
     "InputError",
     "Ledger",
     "QuantumLayer",
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from qrl.agents.reinforce import REINFORCE
     from qrl.agents.sb3 import DQN, PPO
     from qrl.agents.training_env import TrainingEnv
+    from qrl.boltzmann import BoltzmannMachine
     from qrl.errors import InputError
     from qrl.layer import QuantumLayer
     from qrl.ledger import Ledger

@@ -105,6 +105,12 @@ class StudyResult:
     headline: str
     joules_kind: str
 
+    @property
+    def sides(self) -> tuple[str, str]:
+        """What the two agents of a pair are called."""
+        named = self.recipe["study"].get("pairs") is not None
+        return ("first agent", "second") if named else ("hybrid", "classical")
+
     def agent(self, name: str) -> AgentResult:
         """The agent of that name; KeyError if there is none."""
         return {agent.name: agent for agent in self.agents}[name]
@@ -148,7 +154,9 @@ def compare(study_dir: str | Path) -> StudyResult:
         )
         for name in names
     )
-    pairs, n_comparisons = correct_for_number(_pairs(agents, measure, threshold is not None))
+    pairs, n_comparisons = correct_for_number(
+        _pairs(agents, recipe["study"].get("pairs"), measure, threshold is not None)
+    )
     return StudyResult(
         name=str(recipe["study"]["name"]),
         directory=folders.pop(),
@@ -266,24 +274,33 @@ def _spent(outcomes: Sequence[Outcome], axis: str) -> Array:
     return np.array([outcome.spent[axis] for outcome in outcomes], dtype=np.float64)
 
 
-def _pairs(agents: Sequence[AgentResult], measure: str, has_threshold: bool) -> list[Pair]:
+def _pairs(
+    agents: Sequence[AgentResult],
+    wanted: Sequence[Sequence[str]] | None,
+    measure: str,
+    has_threshold: bool,
+) -> list[Pair]:
+    """The pairs that the recipe names; else every hybrid against every classical learner, twins first."""
+    if wanted is None:
+        hybrids, opponents = ([a for a in agents if a.kind == kind] for kind in ("quantum", "classical"))
+        chosen = [(hybrid, opponent) for hybrid in hybrids for opponent in opponents]
+    else:
+        by_name = {agent.name: agent for agent in agents}
+        chosen = [(by_name[a], by_name[b]) for a, b in wanted if a in by_name and b in by_name]
     pairs = []
-    for hybrid in (agent for agent in agents if agent.kind == "quantum"):
-        classical = [agent for agent in agents if agent.kind == "classical"]
-        twins = [a.name for a in classical if a.spec.get("network", {}).get("match") == hybrid.name]
-        for opponent in sorted(classical, key=lambda agent: agent.name not in twins):
-            kinds = {hybrid.joules_kind, opponent.joules_kind}
-            pairs.append(
-                compare_pair(
-                    _scores(hybrid),
-                    _scores(opponent),
-                    is_twin=opponent.name in twins,
-                    has_threshold=has_threshold,
-                    score=label(measure),
-                    joules_kind=kinds.pop() if len(kinds) == 1 else "mixed",
-                )
+    for first, second in chosen:
+        kinds = {first.joules_kind, second.joules_kind}
+        pairs.append(
+            compare_pair(
+                _scores(first),
+                _scores(second),
+                is_twin=(second.spec.get("network") or {}).get("match") == first.name,
+                has_threshold=has_threshold,
+                score=label(measure),
+                joules_kind=kinds.pop() if len(kinds) == 1 else "mixed",
             )
-    return sorted(pairs, key=lambda pair: not pair.is_twin)
+        )
+    return sorted(pairs, key=lambda pair: not pair.is_twin) if wanted is None else pairs
 
 
 def _scores(agent: AgentResult) -> Scores:

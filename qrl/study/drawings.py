@@ -32,9 +32,9 @@ def draw_circuits(result: StudyResult) -> list[Drawing]:
     """
     drawings = []
     for agent in result.agents:
-        if agent.kind != "quantum":
+        network = agent.spec.get("network") or {}
+        if network.get("kind") != "quantum":
             continue
-        network = agent.spec["network"]
         try:
             circuit = circuit_of(network)
         except (ValueError, TypeError) as error:

@@ -223,7 +223,7 @@ def ratios(result: StudyResult) -> Figure:
                 + "<extra></extra>",
             }
         )
-    layout = _layout("hybrid / classical", "", log_x=True)
+    layout = _layout(" / ".join(result.sides), "", log_x=True)
     layout["margin"]["l"] = 10
     layout["xaxis"] |= {
         "range": [math.log10(edge_low) - 0.04, math.log10(edge_high) + 0.04],

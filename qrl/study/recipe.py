@@ -38,6 +38,8 @@ class Study(Spec):
     """Name of the study and of its folder."""
     seeds: str = "0:10"
     """Half-open range ``a:b``, or a single seed."""
+    pairs: list[tuple[Name, Name]] | None = Field(default=None, min_length=1)
+    """Which agents are compared with which; by default every hybrid agent with every classical learner."""
 
     @field_validator("seeds")
     @classmethod
@@ -146,9 +148,18 @@ class Recipe(Spec):
         return self
 
     @model_validator(mode="after")
-    def _attributed(self) -> Recipe:
+    def _named(self) -> Recipe:
+        names = [agent.name for agent in self.agents]
+        for position, pair in enumerate(self.study.pairs or ()):
+            for name in pair:
+                if name not in names:
+                    where = f"study.pairs.{position}"
+                    raise InputError(where, name, "is not an agent of this recipe", nearest(name, names))
+            if pair[0] == pair[1]:
+                raise InputError(
+                    f"study.pairs.{position}", pair[0], "is compared with itself", "name two agents"
+                )
         if self.attribution is not None:
-            names = [agent.name for agent in self.agents]
             for name in (self.attribution.base, self.attribution.full, *self.attribution.agents):
                 if name not in names:
                     raise InputError(

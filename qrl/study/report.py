@@ -70,7 +70,7 @@ def report_page(result: StudyResult) -> str:
         f"<script>{_script_safe(get_plotlyjs())}</script>"
         f"<script>{_resource('report.js')}</script>"
     )
-    return _document(f"{result.name}: hybrid against classical", body, scripts)
+    return _document(f"{result.name}: {' against '.join(result.sides)}", body, scripts)
 
 
 def study_figures(result: StudyResult) -> dict[str, figures.Figure]:

@@ -257,7 +257,7 @@ def run(recipe: Recipe | dict[str, Any], agent: str, seed: int, folder: str | Pa
         write_atomic(
             folder / "recipe.toml",
             dump_toml(
-                {**recipe.to_dict(), "study": {"name": recipe.study.name, "seeds": f"{seed}:{seed + 1}"}}
+                {**recipe.to_dict(), "study": {**recipe.to_dict()["study"], "seeds": f"{seed}:{seed + 1}"}}
             ),
         )
         with Ledger(

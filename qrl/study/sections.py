@@ -60,7 +60,11 @@ def tables(result: StudyResult) -> str:
             f'<div class="card">{table(grid, "looks")}</div><p class="note">{html.escape(grid.note)}</p>'
             for grid in filter(None, (look_grid(result), attribution_grid(result)))
         )
-        + (f"<h2>Hybrid against classical</h2>{_forest(result)}{pairs}{note}" if grids else "")
+        + (
+            f"<h2>{' against '.join(result.sides).capitalize()}</h2>{_forest(result)}{pairs}{note}"
+            if grids
+            else ""
+        )
     )
 
 
@@ -179,9 +183,9 @@ def _forest(result: StudyResult) -> str:
         a.form == "ratio" and a.comparison.value is not None for pair in result.pairs for a in pair.axes
     )
     title = (
-        "Cost to the threshold, hybrid over classical"
+        f"Cost to the threshold, {' over '.join(result.sides)}"
         if result.threshold is not None
-        else "Cost of the budget, hybrid over classical"
+        else f"Cost of the budget, {' over '.join(result.sides)}"
     )
     counts = "; ".join(f"{pair.hybrid} / {pair.opponent}: {pair.n} seeds each" for pair in result.pairs)
     return plot("ratios", title, 90 + 52 * rows, note=f"Bars: 95 % intervals, paired by seed. {counts}.")

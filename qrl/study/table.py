@@ -107,8 +107,8 @@ def pair_grid(result: StudyResult, pair: Pair) -> Grid:
         columns=(Cell("verdict"), Cell("value"), Cell("95 % interval"), Cell("p")),
         rows=tuple(rows),
         note=(
-            "Costs as ratios: below 1 the hybrid needs less. Returns as differences: above 0 the hybrid is "
-            "better. "
+            f"Costs as ratios: below 1 the {result.sides[0]} needs less. Scores as differences: above 0 the "
+            f"{result.sides[0]} is better. "
             f"p is adjusted for {result.n_comparisons} comparisons (Holm); a verdict needs an interval "
             "without equality and p < 0.05."
         ),

@@ -55,3 +55,21 @@ def test_no_gap_gives_no_share():
     from qrl.study.attribution import _share
 
     assert np.isnan(_share(np.ones(3), np.ones(3), np.ones(3)))
+
+
+def test_only_the_pairs_that_a_recipe_names_are_compared(tmp_path, simulated):
+    folder = simulated.write_study(tmp_path, seeds=range(12))
+    for path in folder.rglob("recipe.toml"):
+        text = path.read_text().replace("[study]\n", '[study]\npairs = [["twin", "random"], ["mlp", "twin"]]\n')
+        path.write_text(text)
+    result = compare(folder)
+    assert [(pair.hybrid, pair.opponent) for pair in result.pairs] == [("twin", "random"), ("mlp", "twin")]
+    assert result.sides == ("first agent", "second")
+    assert "Against random, twin is faster" in result.headline
+
+
+@pytest.mark.parametrize(("pair", "says"), [(["mlp", "twn"], "twn"), (["mlp", "mlp"], "itself")])
+def test_pairs_are_two_agents_of_the_recipe(tiny, pair, says):
+    study = {**tiny["study"], "pairs": [pair]}
+    with pytest.raises(InputError, match=rf"study\.pairs\.0.*{says}"):
+        make_recipe({**tiny, "study": study})
