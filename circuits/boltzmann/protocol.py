@@ -8,7 +8,8 @@ with spins in place of hidden units. It answers with thermal moments, and with t
 F = -ln(Z) / beta where that is asked for: F is no moment, and a sampler that draws needs further ensembles for it.
 
 What a request costs is counted in the terms of ``circuits.backends.protocol.Usage``: an execution is one spin system
-sampled in one ensemble, a hardware execution one that an annealer would have to run for it, a shot is a read.
+sampled in one ensemble, a hardware execution one that an annealer would have to run for it, a shot is a read;
+the gate sampler counts circuit executions, as its backend does.
 """
 
 from __future__ import annotations
