@@ -59,7 +59,7 @@ engine: $(STAMP) ## compile the circuit engine where its sources changed, and sa
 sanitize: $(STAMP) ## the engine's tests under the address and undefined-behaviour sanitizers
 	CXX=g++ $(BIN)/python circuits/engine/build.py --sanitize
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" ASAN_OPTIONS=detect_leaks=0 \
-		QRL_ENGINE=sanitized QRL_REQUIRE_ENGINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/circuits/engine
+		QRL_ENGINE=sanitized QRL_REQUIRE_ENGINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/circuits/engine tests/circuits/boltzmann/test_sqa.py
 
 clean: ## remove what was derived
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache

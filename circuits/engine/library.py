@@ -12,7 +12,7 @@ from typing import Any
 
 from circuits.engine import build
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """Version of the C interface that this code speaks; a library with another one is not used."""
 
 FALLBACK = "backend: 'auto' is 'torch' in this process, the compiled engine is not available: %s"
@@ -32,6 +32,13 @@ _INTERFACE: Mapping[str, tuple[Any, tuple[Any, ...]]] = {
     "qrl_forward": (c_int, (*_RUN, c_void_p, c_void_p)),
     "qrl_backward": (c_int, (*_RUN, c_void_p, c_void_p, c_void_p, c_void_p)),
     "qrl_sample": (c_int, (*_RUN, c_int64, c_uint64, c_void_p, c_void_p)),
+    "qrl_anneal": (
+        c_int,
+        (
+            *(c_int, c_int, c_int, c_int64, c_int64, c_int, c_int64, *3 * (c_void_p,), c_double, c_int),
+            *(c_int64, c_void_p, c_void_p, c_int64, c_int64, c_uint64, *3 * (c_void_p,)),
+        ),
+    ),
     "qrl_fma_peak": (c_double, (c_int, c_int, c_double)),
 }
 

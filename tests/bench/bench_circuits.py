@@ -26,6 +26,15 @@ from worker import quiet_core
 
 ROOT = Path(__file__).parents[2]
 EFFORTS = {False: Effort(25, 10e-3, 4.0), True: Effort(7, 5e-3, 0.4)}
+
+
+def annealing(race: Race, backend: str, quick: bool) -> Section:
+    """Our path-integral sampler beside that of dwave-samplers."""
+    import bench_annealing
+
+    return bench_annealing.measure(quick)
+
+
 FULL = (
     grid.measure,
     engine.overhead,
@@ -34,10 +43,11 @@ FULL = (
     engine.choice,
     engine.scaling,
     engine.exactness,
+    annealing,
     training.measure,
 )
 QUICK = (grid.measure, engine.overhead, engine.peak, engine.exactness, training.measure)
-NATIVE_ONLY = (engine.peak, engine.variants, engine.choice)
+NATIVE_ONLY = (engine.peak, engine.variants, engine.choice, annealing)
 ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",

@@ -66,7 +66,8 @@ def test_the_engines_tests_pass_under_the_sanitizers():
         "QRL_REQUIRE_ENGINE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    files = [f"tests/circuits/engine/test_{name}.py" for name in ("native", "program", "kernel_shots")]
+    names = ("native", "program", "kernel_shots")
+    files = [*(f"tests/circuits/engine/test_{name}.py" for name in names), "tests/circuits/boltzmann/test_sqa.py"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files],
         cwd=ROOT,

@@ -333,3 +333,38 @@ int qrl_sample(void* program, int engine, int threads, int64_t samples, const vo
   request.engine = usable(s, engine), request.threads = threads;
   return trimmed(s.engine->sample(s.plan, s.is_double, &request));
 }
+
+int qrl_anneal(int isa, int update, int threads, int64_t systems, int64_t reads, int n_spins, int64_t n_edges,
+               const int32_t* edges, const double* couplings, const double* biases, double beta, int slices,
+               int64_t steps, const double* fields, const double* scales, int64_t sweeps_a_step, int64_t sweeps,
+               uint64_t seed, int32_t* z, int32_t* zz, double* weights) {
+  if (!qrl_isa_supported(isa) || update < QRL_WORLDLINE || update > QRL_SPIN || systems < 0 || reads < 1 ||
+      n_spins < 1 || n_edges < 0 || n_edges > MANY || slices < 1 || steps < 1 || sweeps_a_step < 0 || sweeps < 0)
+    return QRL_MALFORMED;
+  // Sums over slices and sweeps are counted in 32 bits, over slices alone in a float.
+  if (slices > 1 << 24 || sweeps > INT32_MAX / slices) return QRL_MALFORMED;
+  Anneal request{};
+  request.systems = systems, request.reads = reads, request.n_spins = n_spins, request.n_edges = n_edges;
+  request.slices = slices, request.update = update, request.threads = threads;
+  request.edges = edges, request.couplings = couplings, request.biases = biases, request.beta = beta;
+  request.steps = steps, request.fields = fields, request.scales = scales;
+  request.sweeps_a_step = sweeps_a_step, request.sweeps = sweeps, request.seed = seed;
+  request.z = z, request.zz = zz, request.weights = weights;
+  try {
+    std::vector<int32_t> first((size_t)n_spins + 1), neighbours((size_t)(2 * n_edges)), through((size_t)(2 * n_edges));
+    for (int64_t i = 0; i < 2 * n_edges; i++) {
+      if (edges[i] < 0 || edges[i] >= n_spins || edges[i] == edges[i ^ 1]) return QRL_MALFORMED;
+      first[(size_t)edges[i] + 1]++;
+    }
+    for (size_t h = 0; h < (size_t)n_spins; h++) first[h + 1] += first[h];
+    std::vector<int32_t> next(first);
+    for (int64_t i = 0; i < 2 * n_edges; i++) {
+      const size_t place = (size_t)next[(size_t)edges[i]]++;
+      neighbours[place] = edges[i ^ 1], through[place] = (int32_t)(i / 2);
+    }
+    request.first = first.data(), request.neighbours = neighbours.data(), request.neighbour_edges = through.data();
+    return trimmed(ENGINES[isa]->anneal(&request));
+  } catch (const std::bad_alloc&) {
+    return QRL_NO_MEMORY;
+  }
+}

@@ -8,10 +8,11 @@
 #include <stdint.h>
 
 #define QRL_API extern "C" __attribute__((visibility("default")))
-#define QRL_ABI 1
+#define QRL_ABI 2
 
 enum QrlStatus { QRL_OK = 0, QRL_NOT_FINITE = 1, QRL_NO_MEMORY = 2, QRL_MALFORMED = 3 };
 enum QrlEngineKind { QRL_LANE = 0, QRL_AMPLITUDE = 1 };
+enum QrlUpdate { QRL_WORLDLINE = 0, QRL_CLUSTER = 1, QRL_SPIN = 2 };
 
 QRL_API int qrl_abi_version(void);
 
@@ -52,5 +53,16 @@ QRL_API int qrl_backward(void* program, int engine, int threads, int64_t samples
 QRL_API int qrl_sample(void* program, int engine, int threads, int64_t samples, const void* theta,
                        int64_t theta_stride, const void* x, int64_t shots, uint64_t seed, void* means,
                        void* errors);
+
+// Path-integral Monte Carlo of `systems` of spins that share couplings J, edges (n_edges, 2), and differ in biases
+// b (systems, n_spins): replicas.hpp has the ensemble. A read starts as an exact draw without couplings; the steps
+// follow, each with a transverse field, a scale of the couplings and its sweeps, and then `sweeps` in the last
+// ensemble are measured. z (systems, reads, n_spins) and zz (systems, reads, n_edges) receive sums over slices and
+// those sweeps; or NULL. weights (systems, reads), or NULL: the sum over steps of the rise of the scale times
+// (beta / slices) sum J z z before the step. The draws of a read depend on seed, system and read alone.
+QRL_API int qrl_anneal(int isa, int update, int threads, int64_t systems, int64_t reads, int n_spins, int64_t n_edges,
+                       const int32_t* edges, const double* couplings, const double* biases, double beta, int slices,
+                       int64_t steps, const double* fields, const double* scales, int64_t sweeps_a_step,
+                       int64_t sweeps, uint64_t seed, int32_t* z, int32_t* zz, double* weights);
 
 #endif

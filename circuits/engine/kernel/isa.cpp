@@ -26,6 +26,8 @@
 
 #include "engine.hpp"
 
+#include "replicas.hpp"
+
 namespace {
 
 int supported() {
@@ -171,5 +173,5 @@ double fma_peak(int is_double, double seconds) { return is_double ? peak<double>
 #define QRL_NAME(name) QRL_STRING(name)
 
 extern const qrl::Engine QRL_TABLE(QRL_ISA);
-const qrl::Engine QRL_TABLE(QRL_ISA) = {QRL_NAME(QRL_ISA), supported, prepare, release, lanes,
-                                        saved_bytes,       forward,   backward, sample, fma_peak};
+const qrl::Engine QRL_TABLE(QRL_ISA) = {QRL_NAME(QRL_ISA), supported, prepare,  release, lanes,   saved_bytes,
+                                        forward,           backward,  sample,   anneal,  fma_peak};

@@ -87,6 +87,19 @@ struct Request {
   int engine, threads;
 };
 
+// Spin systems in a path integral, and how they are annealed and read; kernel/interface.h has the meanings.
+struct Anneal {
+  int64_t systems, reads, n_edges, steps, sweeps_a_step, sweeps;
+  int32_t n_spins, slices, update, threads;
+  const int32_t* edges;  // (n_edges, 2)
+  const int32_t *first, *neighbours, *neighbour_edges;  // of spin h: first[h] to first[h + 1], exclusive
+  const double *couplings, *biases, *fields, *scales;
+  double beta;
+  uint64_t seed;
+  int32_t *z, *zz;
+  double* weights;
+};
+
 // Runs body(context, first, last, worker) over 0 .. count - 1, split among threads.
 typedef void (*Body)(void* context, int64_t first, int64_t last, int worker);
 void parallel(int threads, int64_t count, Body body, void* context);
@@ -105,6 +118,7 @@ struct Engine {
   int (*forward)(const void* plan, int is_double, const Request* request);
   int (*backward)(const void* plan, int is_double, const Request* request);
   int (*sample)(const void* plan, int is_double, const Request* request);
+  int (*anneal)(const Anneal* request);
   double (*fma_peak)(int is_double, double seconds);
 };
 

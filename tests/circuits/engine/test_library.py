@@ -113,7 +113,7 @@ def test_changed_sources_make_it_stale(engine):
 
 def test_another_interface_makes_it_stale(engine, monkeypatch):
     monkeypatch.setattr(library, "ABI_VERSION", 99)
-    assert library.reason().startswith("stale: version 1 of the C interface where 99 is needed")
+    assert library.reason().startswith("stale: version 2 of the C interface where 99 is needed")
 
 
 def test_a_missing_function_is_a_load_error(engine, monkeypatch):

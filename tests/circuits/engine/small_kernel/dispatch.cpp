@@ -26,7 +26,7 @@ int (*const levels[])() = {level_baseline,
 };
 }  // namespace
 
-EXPORT int qrl_abi_version() { return 1; }
+EXPORT int qrl_abi_version() { return 2; }
 EXPORT int qrl_isa_count() { return sizeof names / sizeof names[0]; }
 EXPORT const char *qrl_isa_name(int isa) { return names[isa]; }
 EXPORT int qrl_isa_supported(int isa) { return isa < 2; }
@@ -43,6 +43,11 @@ EXPORT int qrl_backward(void *, int, int, int64_t, const void *, int64_t, const 
 }
 EXPORT int qrl_sample(void *, int, int, int64_t, const void *, int64_t, const void *, int64_t, uint64_t, void *,
                       void *) {
+  return 0;
+}
+EXPORT int qrl_anneal(int, int, int, int64_t, int64_t, int, int64_t, const int32_t *, const double *, const double *,
+                      double, int, int64_t, const double *, const double *, int64_t, int64_t, uint64_t, int32_t *,
+                      int32_t *, double *) {
   return 0;
 }
 // Here: the instruction set that the copy of the common function was compiled for which this set's code calls.
