@@ -1,4 +1,4 @@
-"""Classical opponents of hybrid agents: networks of equal size and the accelerator operator's controllers."""
+"""Classical opponents of hybrid agents: networks of equal size or equal symmetry, and controllers of accelerators."""
 
 from __future__ import annotations
 
@@ -6,15 +6,54 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from baselines.adaptive_control import (
+        AdaptiveController,
+        KnownResponse,
+        LeastSquares,
+        RecursiveLeastSquares,
+        SignController,
+    )
+    from baselines.bayesian_optimisation import BayesianOptimisation
+    from baselines.gaussian_process import GPMPC, GaussianProcess
+    from baselines.invariant_networks import Bilinear, ConcaveNetwork, LnCosh, SymmetricMLP
     from baselines.networks import count_parameters, matched_mlp, mlp
     from baselines.orbit_correction import OrbitCorrector
 
 __part_of__ = "qrl"
 
-__all__ = ["OrbitCorrector", "count_parameters", "matched_mlp", "mlp"]
+__all__ = [
+    "GPMPC",
+    "AdaptiveController",
+    "BayesianOptimisation",
+    "Bilinear",
+    "ConcaveNetwork",
+    "GaussianProcess",
+    "KnownResponse",
+    "LeastSquares",
+    "LnCosh",
+    "OrbitCorrector",
+    "RecursiveLeastSquares",
+    "SignController",
+    "SymmetricMLP",
+    "count_parameters",
+    "matched_mlp",
+    "mlp",
+]
 
 _HOME = {
+    "AdaptiveController": "adaptive_control",
+    "BayesianOptimisation": "bayesian_optimisation",
+    "Bilinear": "invariant_networks",
+    "ConcaveNetwork": "invariant_networks",
+    "GPMPC": "gaussian_process",
+    "GaussianProcess": "gaussian_process",
+    "KnownResponse": "adaptive_control",
+    "LeastSquares": "adaptive_control",
+    "LnCosh": "invariant_networks",
     "OrbitCorrector": "orbit_correction",
+    "RecursiveLeastSquares": "adaptive_control",
+    "SignController": "adaptive_control",
+    "SymmetricMLP": "invariant_networks",
     "count_parameters": "networks",
     "matched_mlp": "networks",
     "mlp": "networks",

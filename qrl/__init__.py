@@ -30,6 +30,7 @@ _HOME = {
     "QuantumLayer": "qrl.layer",
     "build_agent": "qrl.agents.build",
     "build_network": "qrl.networks",
+    "ControllerAgent": "qrl.agents.controller",
     "DQN": "qrl.agents.sb3",
     "PPO": "qrl.agents.sb3",
     "REINFORCE": "qrl.agents.reinforce",
@@ -46,6 +47,7 @@ __all__ = [
     "PPO",
     "REINFORCE",
     "BoltzmannMachine",
+    "ControllerAgent",
     "InputError",
     "Ledger",
     "QuantumLayer",
@@ -59,6 +61,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from qrl.agents.build import build_agent
+    from qrl.agents.controller import ControllerAgent
     from qrl.agents.random_agent import RandomAgent
     from qrl.agents.reinforce import REINFORCE
     from qrl.agents.sb3 import DQN, PPO
