@@ -31,9 +31,16 @@ _HOME = {
     "build_agent": "qrl.agents.build",
     "build_network": "qrl.networks",
     "ControllerAgent": "qrl.agents.controller",
+    "DDPG": "qrl.agents.actor_critic",
     "DQN": "qrl.agents.sb3",
+    "FreeEnergyQ": "qrl.agents.free_energy",
+    "NAF": "qrl.agents.naf",
     "PPO": "qrl.agents.sb3",
     "REINFORCE": "qrl.agents.reinforce",
+    "SAC": "qrl.agents.actor_critic",
+    "TD3": "qrl.agents.actor_critic",
+    "preset": "qrl.agents.presets",
+    "build_action_value": "qrl.networks",
     "RandomAgent": "qrl.agents.random_agent",
     "TrainingEnv": "qrl.agents.training_env",
     "Ledger": "qrl.ledger",
@@ -43,25 +50,36 @@ _HOME = {
 }
 
 __all__ = [
+    "DDPG",
     "DQN",
+    "NAF",
     "PPO",
     "REINFORCE",
+    "SAC",
+    "TD3",
     "BoltzmannMachine",
     "ControllerAgent",
+    "FreeEnergyQ",
     "InputError",
     "Ledger",
     "QuantumLayer",
     "RandomAgent",
     "Recipe",
     "TrainingEnv",
+    "build_action_value",
     "build_agent",
     "build_network",
     "load_recipe",
+    "preset",
 ]
 
 if TYPE_CHECKING:
+    from qrl.agents.actor_critic import DDPG, SAC, TD3
     from qrl.agents.build import build_agent
     from qrl.agents.controller import ControllerAgent
+    from qrl.agents.free_energy import FreeEnergyQ
+    from qrl.agents.naf import NAF
+    from qrl.agents.presets import preset
     from qrl.agents.random_agent import RandomAgent
     from qrl.agents.reinforce import REINFORCE
     from qrl.agents.sb3 import DQN, PPO
@@ -70,7 +88,7 @@ if TYPE_CHECKING:
     from qrl.errors import InputError
     from qrl.layer import QuantumLayer
     from qrl.ledger import Ledger
-    from qrl.networks import build_network
+    from qrl.networks import build_action_value, build_network
     from qrl.study.recipe import Recipe, load_recipe
 
 

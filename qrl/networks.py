@@ -12,12 +12,23 @@ from torch import nn
 
 from qrl.errors import InputError, nearest
 from qrl.layer import QuantumLayer
-from qrl.specs import Head, LearningRates, MatchedMLPNetwork, MLPNetwork, QuantumNetwork
+from qrl.specs import (
+    BilinearNetwork,
+    BoltzmannNetwork,
+    ConcaveNetwork,
+    Head,
+    LearningRates,
+    LnCoshNetwork,
+    MatchedMLPNetwork,
+    MLPNetwork,
+    QuantumNetwork,
+    SymmetricMLPNetwork,
+)
 
 if TYPE_CHECKING:
     from circuits import Circuit
 
-GROUPS = ("weights", "scales", "head")
+GROUPS = ("weights", "scales", "couplings", "head")
 
 
 class ScaleHead(nn.Module):
@@ -172,6 +183,22 @@ def add_gradient(parameter: nn.Parameter, gradient: torch.Tensor) -> None:
         parameter.grad = gradient if before is None else before + gradient
 
 
+class JoinedNetwork(nn.Module):
+    """Q(s, a) of a network that reads state and action side by side.
+
+    ``(batch, n_state), (batch, n_action) -> (batch, 1)``.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """``(batch, n_state), (batch, n_action) -> (batch, 1)``."""
+        values: torch.Tensor = self.network(torch.cat([state, action], dim=1))
+        return values
+
+
 def build_circuit(spec: QuantumNetwork, n_inputs: int | None = None) -> Circuit:
     """The circuit of a quantum network.
 
@@ -253,6 +280,67 @@ def build_network(
     return Network(body, head)
 
 
+def build_action_value(spec: Any, n_state: int, n_action: int) -> nn.Module:
+    """Build the module Q(s, a) of a specification; trainable values are drawn from torch's global generator.
+
+    Args:
+        spec: of a kind made for state and action, or of one that reads them side by side.
+        n_state: size of the (flattened) observation.
+        n_action: number of action components.
+
+    Returns:
+        A module ``(batch, n_state), (batch, n_action) -> (batch, 1)``.
+
+    Raises:
+        InputError, ValueError, TypeError: sizes or options that do not fit.
+    """
+    if isinstance(spec, QuantumNetwork | MLPNetwork | MatchedMLPNetwork):
+        return JoinedNetwork(build_network(spec, n_state + n_action, 1, activation="relu"))
+    if isinstance(spec, BoltzmannNetwork):
+        return _boltzmann(spec, n_state, n_action)
+    from baselines import invariant_networks as classical
+
+    if isinstance(spec, SymmetricMLPNetwork):
+        return classical.SymmetricMLP(n_state + n_action, spec.hidden, spec.activation or "relu")
+    if isinstance(spec, ConcaveNetwork):
+        return classical.ConcaveNetwork(n_state + n_action, spec.hidden)
+    if isinstance(spec, LnCoshNetwork):
+        return classical.LnCosh(
+            n_state + n_action,
+            spec.n_units,
+            spec.beta,
+            spec.init_scale,
+            sign=spec.sign,
+            bias=spec.bias,
+            offset=None if spec.offset == "auto" else spec.offset,
+            train_offset=spec.trainable_offset,
+        )
+    assert isinstance(spec, BilinearNetwork)
+    return classical.Bilinear(n_state, n_action, quadratic=spec.quadratic)
+
+
+def _boltzmann(spec: BoltzmannNetwork, n_state: int, n_action: int) -> nn.Module:
+    from circuits.boltzmann import build_graph
+    from qrl.boltzmann import BoltzmannMachine
+
+    options: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in spec.graph.items()
+    }
+    if "kind" not in options:
+        raise InputError(
+            "network.graph", spec.graph, "has no kind", 'write e.g. { kind = "chimera", rows = 1 }'
+        )
+    settings = ("field", "beta", "sign", "offset", "trainable_offset", "init_scale", "bias", "quadratic")
+    return BoltzmannMachine(
+        build_graph(options.pop("kind"), **options),
+        n_state,
+        n_action,
+        sampler=spec.sampler,
+        sampler_options=dict(spec.sampler_options),
+        **{name: getattr(spec, name) for name in settings},
+    )
+
+
 def _quantum(spec: QuantumNetwork, n_inputs: int, n_outputs: int) -> Network:
     circuit = build_circuit(spec, n_inputs)
     if circuit.n_features != n_inputs:
@@ -302,13 +390,30 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)
 
 
-def scale_learning_rates(network: nn.Module, learning_rate: float, rates: LearningRates) -> None:
-    """Mark each parameter with the ratio of its group's learning rate to the base rate (read by ``GroupedAdam``)."""
+def scale_learning_rates(
+    network: nn.Module, learning_rate: float, rates: LearningRates, own_rate: float | None = None
+) -> None:
+    """Mark each parameter with the ratio of its group's learning rate to the base rate (read by the optimiser).
+
+    Args:
+        network: whose parameters are marked.
+        learning_rate: the base rate that a schedule starts from.
+        rates: by group.
+        own_rate: of groups that name none; the base rate by default.
+    """
     for name, parameter in network.named_parameters():
-        path = name.split(".")
-        group = "head" if "head" in path[:-1] else "scales" if path[-1] == "scales" else "weights"
-        rate = getattr(rates, group)
-        parameter.lr_scale = 1.0 if rate is None else rate / learning_rate  # type: ignore[attr-defined]
+        rate = getattr(rates, _group(name))
+        if rate is None:
+            rate = learning_rate if own_rate is None else own_rate
+        parameter.lr_scale = rate / learning_rate  # type: ignore[attr-defined]
+
+
+def _group(name: str) -> str:
+    """The learning-rate group of a parameter of this name."""
+    *path, last = name.split(".")
+    if "head" in path or last in ("offset", "curvatures", "centres"):
+        return "head"
+    return last if last in ("scales", "couplings") else "weights"
 
 
 def default_critic(spec: Any) -> Any:
@@ -322,6 +427,21 @@ def default_critic(spec: Any) -> Any:
     return spec.model_copy(update=update)
 
 
+# The field that holds Q(s, a); all other networks read the observation alone.
+_ACTION_VALUE = {"free_energy_q": "network", "ddpg": "critic", "td3": "critic", "sac": "critic"}
+
+
+def network_outputs(algorithm: str, n_actions: int) -> int:
+    """Outputs of an agent's ``network``, if that reads the observation alone.
+
+    One an action or action component; twice as many for SAC (mean and standard deviation); for NAF the value, the
+    best action, and the lower triangle of its curvature's factor.
+    """
+    if algorithm == "naf":
+        return 1 + n_actions + n_actions * (n_actions + 1) // 2
+    return 2 * n_actions if algorithm == "sac" else n_actions
+
+
 def resolve_agent(agent: Any, peers: Mapping[str, Any], n_inputs: int, n_outputs: int) -> Any:
     """Fill in what depends on other agents and on the spaces: the critic, and the size and head of matched MLPs.
 
@@ -329,16 +449,14 @@ def resolve_agent(agent: Any, peers: Mapping[str, Any], n_inputs: int, n_outputs
         agent: the specification.
         peers: the agents of the study by name.
         n_inputs: size of the observation.
-        n_outputs: outputs of the policy or Q-function.
+        n_outputs: actions, or action components.
     """
     if not hasattr(agent, "network"):
         return agent
-    update: dict[str, Any] = {}
-    critic = None
-    if agent.algorithm == "ppo":
+    update = {"network": _match(agent.network, "network", peers, n_inputs, n_outputs)}
+    if hasattr(agent, "critic"):
         critic = agent.critic if agent.critic is not None else default_critic(agent.network)
-        update["critic"] = _match(critic, peers, n_inputs, 1, of_critic=True)
-    update["network"] = _match(agent.network, peers, n_inputs, n_outputs)
+        update["critic"] = _match(critic, "critic", peers, n_inputs, n_outputs)
     if (
         isinstance(agent.network, MatchedMLPNetwork)
         and agent.network.match is not None
@@ -352,9 +470,7 @@ def resolve_agent(agent: Any, peers: Mapping[str, Any], n_inputs: int, n_outputs
     return agent.model_copy(update=update)
 
 
-def _match(
-    spec: Any, peers: Mapping[str, Any], n_inputs: int, n_outputs: int, of_critic: bool = False
-) -> Any:
+def _match(spec: Any, field: str, peers: Mapping[str, Any], n_inputs: int, n_outputs: int) -> Any:
     if not isinstance(spec, MatchedMLPNetwork) or spec.n_parameters is not None:
         return spec
     peer = peers.get(spec.match or "")
@@ -362,10 +478,24 @@ def _match(
         raise InputError(
             "network.match", spec.match, "is not another agent of this study", nearest(str(spec.match), peers)
         )
-    reference = peer.network
-    if of_critic:
-        reference = getattr(peer, "critic", None) or default_critic(peer.network)
     with torch.random.fork_rng(devices=[]):
-        n_parameters = count_parameters(build_network(reference, n_inputs, n_outputs))
-    head = spec.head if spec.head is not None else reference.head
-    return spec.model_copy(update={"n_parameters": n_parameters, "head": head})
+        reference, module = _counterpart(peer, field, n_inputs, n_outputs)
+    head = spec.head if spec.head is not None else getattr(reference, "head", None)
+    return spec.model_copy(update={"n_parameters": count_parameters(module), "head": head})
+
+
+def _counterpart(peer: Any, field: str, n_inputs: int, n_outputs: int) -> tuple[Any, nn.Module]:
+    """A peer's network, or its critic where one is wanted and its network is no Q(s, a) already."""
+    if not hasattr(peer, "network"):
+        raise InputError("network.match", peer.name, "has no network", "match an agent that learns with one")
+    action_value = _ACTION_VALUE.get(peer.algorithm)
+    if field == "critic" and action_value != "network":
+        reference = getattr(peer, "critic", None) or default_critic(peer.network)
+        if action_value == "critic":
+            return reference, build_action_value(reference, n_inputs, n_outputs)
+        return reference, build_network(reference, n_inputs, 1)
+    reference = peer.network
+    if action_value == "network":
+        # discrete actions are one number there
+        return reference, build_action_value(reference, n_inputs, 1)
+    return reference, build_network(reference, n_inputs, network_outputs(peer.algorithm, n_outputs))

@@ -10,11 +10,17 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.utils import LinearSchedule
 
+from qrl.agents.actor_critic import DDPG, SAC, TD3, NetworkSACPolicy, NetworkTD3Policy
 from qrl.agents.base import StatefulAgent
+from qrl.agents.dqn import Replay
+from qrl.agents.free_energy import FreeEnergyPolicy, FreeEnergyQ
+from qrl.agents.naf import NAF, NAFPolicy
 from qrl.agents.optim import GroupedAdam, LinearDecay
 from qrl.agents.random_agent import RandomAgent
 from qrl.agents.reinforce import REINFORCE
+from qrl.agents.replay import GaussianNoise, GroupedSGD
 from qrl.agents.sb3 import DQN, PPO, NetworkActorCriticPolicy, NetworkDQNPolicy, n_policy_outputs
 from qrl.agents.training_env import TrainingEnv, make_environment
 from qrl.errors import InputError
@@ -138,13 +144,24 @@ _ACTION_SPACES: dict[str, tuple[type, ...]] = {
     "dqn": (spaces.Discrete,),
     "ppo": (spaces.Discrete, spaces.Box),
     "reinforce": (spaces.Discrete, spaces.Box),
+    "free_energy_q": (spaces.Discrete,),
+    "ddpg": (spaces.Box,),
+    "td3": (spaces.Box,),
+    "sac": (spaces.Box,),
+    "naf": (spaces.Box,),
+    "controller": (spaces.Discrete, spaces.Box),
     "random": (spaces.Discrete, spaces.Box),
 }
 
 
 def _common(spec: Any, eps: float) -> dict[str, Any]:
+    rate: float | LinearDecay | LinearSchedule = spec.learning_rate
+    if spec.learning_rate_final is not None:
+        rate = LinearSchedule(spec.learning_rate, spec.learning_rate_final, 1.0)
+    elif spec.schedule == "linear":
+        rate = LinearDecay(spec.learning_rate)
     return {
-        "learning_rate": LinearDecay(spec.learning_rate) if spec.schedule == "linear" else spec.learning_rate,
+        "learning_rate": rate,
         "gamma": spec.gamma,
         "device": "cpu",
         "policy_kwargs": {
@@ -209,6 +226,85 @@ def _build_reinforce(spec: Any, env: TrainingEnv, seed: int) -> REINFORCE:
     )
 
 
+def _replay(spec: Any) -> dict[str, Any]:
+    """What off-policy algorithms take of a specification."""
+    by_episode = spec.train_freq == "episode"
+    return {
+        "buffer_size": spec.buffer_size,
+        "learning_starts": spec.learning_starts,
+        "batch_size": spec.batch_size,
+        "tau": spec.tau,
+        "train_freq": (1, "episode") if by_episode else spec.train_freq,
+        "gradient_steps": -1 if spec.gradient_steps == "as_many" else spec.gradient_steps,
+        **_common(spec, eps=1e-8),
+    }
+
+
+def _noise(spec: Any, env: TrainingEnv) -> GaussianNoise:
+    return GaussianNoise(n_policy_outputs(env.action_space), spec.noise, spec.noise_final)
+
+
+def _build_free_energy_q(spec: Any, env: TrainingEnv, seed: int) -> FreeEnergyQ:
+    settings = _replay(spec)
+    if spec.optimizer == "sgd":
+        settings["policy_kwargs"] |= {"optimizer_class": GroupedSGD, "optimizer_kwargs": {}}
+    if not spec.replay:
+        settings["buffer_size"] = 1
+    return FreeEnergyQ(
+        FreeEnergyPolicy,
+        env,
+        exploration=LinearSchedule(
+            spec.exploration_initial, spec.exploration_final, spec.exploration_fraction
+        ),
+        max_grad_norm=spec.max_grad_norm,
+        **settings,
+    )
+
+
+def _build_naf(spec: Any, env: TrainingEnv, seed: int) -> NAF:
+    return NAF(
+        NAFPolicy, env, max_grad_norm=spec.max_grad_norm, action_noise=_noise(spec, env), **_replay(spec)
+    )
+
+
+def _build_deterministic(spec: Any, env: TrainingEnv, seed: int) -> DDPG | TD3:
+    settings = {**_replay(spec), "replay_buffer_class": Replay, "action_noise": _noise(spec, env)}
+    agent: DDPG | TD3
+    if spec.algorithm == "ddpg":
+        agent = DDPG(NetworkTD3Policy, env, **settings)
+    else:
+        agent = TD3(
+            NetworkTD3Policy,
+            env,
+            policy_delay=spec.policy_delay,
+            target_policy_noise=spec.target_policy_noise,
+            target_noise_clip=spec.target_noise_clip,
+            **settings,
+        )
+    if spec.exploration_initial or spec.exploration_final:
+        agent.exploration = LinearSchedule(spec.exploration_initial, spec.exploration_final, 1.0)
+    return agent
+
+
+def _build_sac(spec: Any, env: TrainingEnv, seed: int) -> SAC:
+    return SAC(
+        NetworkSACPolicy,
+        env,
+        replay_buffer_class=Replay,
+        ent_coef=spec.ent_coef,
+        target_entropy=spec.target_entropy,
+        target_update_interval=spec.target_update_interval,
+        **_replay(spec),
+    )
+
+
+def _build_controller(spec: Any, env: TrainingEnv, seed: int) -> StatefulAgent:
+    # imported here, as it imports this module
+    from qrl.agents.controller import build_controller
+
+    return build_controller(spec, env, seed)
+
+
 def _build_random(spec: Any, env: TrainingEnv, seed: int) -> RandomAgent:
     return RandomAgent(env, child_seed(seed, "agent"))
 
@@ -217,5 +313,11 @@ _BUILDERS: dict[str, Callable[[Any, TrainingEnv, int], StatefulAgent]] = {
     "dqn": _build_dqn,
     "ppo": _build_ppo,
     "reinforce": _build_reinforce,
+    "free_energy_q": _build_free_energy_q,
+    "ddpg": _build_deterministic,
+    "td3": _build_deterministic,
+    "sac": _build_sac,
+    "naf": _build_naf,
+    "controller": _build_controller,
     "random": _build_random,
 }

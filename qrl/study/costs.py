@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -13,8 +13,14 @@ from qrl.ledger.schema import COMPUTE_DOMAINS
 from qrl.study.results import Run
 from qrl.study.statistics import Array
 
+if TYPE_CHECKING:
+    from circuits.boltzmann.timing import ModelledTime
+
 Axis = Literal["interactions", "seconds", "joules", "executions", "hardware_executions"]
 AXES: tuple[Axis, ...] = ("interactions", "seconds", "joules", "executions", "hardware_executions")
+
+ASSUMED_READS = 100
+"""Reads of a call on an annealer where the sampler of an agent names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +77,37 @@ def run_costs(run: Run) -> RunCosts:
         running = np.concatenate([[0.0], np.cumsum(values)])
         at[axis], spent[axis] = running[last], float(running[-1])
     return RunCosts(looks, at, spent, phases)
+
+
+def machines_of(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The Boltzmann machines among an agent's networks, as the recipe describes them."""
+    networks = [spec.get(part) or {} for part in ("network", "critic")]
+    return [network for network in networks if network.get("kind") == "boltzmann"]
+
+
+def annealer_time(spec: Mapping[str, Any], calls: float) -> ModelledTime | None:
+    """What calls of an agent's sampler would take on a quantum annealer: modelled, and access time alone.
+
+    Reads of a call are those of the sampler's options, else `ASSUMED_READS`; a hidden unit is one qubit. None where
+    the calls are not an annealer's: an agent without a machine, one that counts circuits among them, and machines
+    that this version cannot build.
+    """
+    from circuits.boltzmann import build_graph
+    from circuits.boltzmann.timing import qpu_time
+
+    machines = machines_of(spec)
+    others = {(spec.get(part) or {}).get("kind") for part in ("network", "critic")}
+    if not machines or "quantum" in others or machines[0].get("sampler") == "gate":
+        return None
+    options = machines[0].get("sampler_options") or {}
+    try:
+        graph = build_graph(**machines[0]["graph"])
+        # of these samplers "dwave" alone reads several times for one configuration
+        stacked = int(options.get("slices", 1)) if machines[0].get("sampler") == "dwave" else 1
+        reads = int(options.get("reads", ASSUMED_READS)) * stacked
+        return qpu_time(round(calls), reads, qubits=graph.n_hidden)
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def energy_shares(runs: Iterable[Run]) -> list[EnergyShare]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import html
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from qrl.study import survival
+from qrl.study.attribution import Contribution
 from qrl.study.comparison import AgentResult, Outcome, StudyResult
 from qrl.study.pairs import short
 from qrl.study.score import label
-from qrl.study.statistics import Array, bootstrap_band
+from qrl.study.statistics import Array, Estimate, bootstrap_band
 
 Figure = dict[str, Any]
 
@@ -23,6 +25,9 @@ _LIGHT = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 _DARK = ["#56B4E9", "#F0803C", "#2BC79A", "#E3A3C6", "#F0B93A", "#9FD4F5", "#E8E8E8", "#F0E442"]
 DASHES = (("solid", ""), ("dash", "9 6"), ("dot", "2.5 4"), ("dashdot", "9 4 2.5 4"))
 """Dashes that tell agents apart in a grey print too: Plotly's name and SVG's pattern."""
+MOST_BANDS = len(_LIGHT)
+"""With more agents than this, bands would hide the lines: each agent has a panel of its own instead."""
+PANEL_COLUMNS = 3
 
 PHASE_COLOURS: dict[str, int | str] = {
     "environment": 5,
@@ -48,11 +53,16 @@ _AXIS_TITLES = {
 def palettes() -> dict[str, dict[str, str]]:
     """Colour names to CSS colours, for the themes `light` and `dark`."""
     found = {}
-    for theme, colours, ink, grid, greys in (
-        ("light", _LIGHT, "#1d2733", "#e3e8ee", ("#555F6B", "#8C96A1", "#BFC6CE")),
-        ("dark", _DARK, "#e6ebf1", "#303a46", ("#A9B2BC", "#7C8691", "#525C67")),
+    for theme, colours, ink, grid, card, greys in (
+        ("light", _LIGHT, "#1d2733", "#e3e8ee", "#ffffff", ("#555F6B", "#8C96A1", "#BFC6CE")),
+        ("dark", _DARK, "#e6ebf1", "#303a46", "#1a2129", ("#A9B2BC", "#7C8691", "#525C67")),
     ):
-        names = {"@text": ink, "@grid": grid, **{f"@grey{k}": grey for k, grey in enumerate(greys, 1)}}
+        names = {
+            "@text": ink,
+            "@grid": grid,
+            "@card": card,
+            **{f"@grey{k}": grey for k, grey in enumerate(greys, 1)},
+        }
         for index, colour in enumerate(colours):
             red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
             names[f"@{index}"] = colour
@@ -83,15 +93,189 @@ def learning_curves(result: StudyResult, axis: str) -> Figure:
         if not shown:
             continue
         x, centre, low, high = _band(agent, shown, axis)
-        traces += [_seed_lines(agent, shown, axis, index), *_band_traces(agent, index, x, low, high)]
+        if not crowded(result):
+            traces += [_seed_lines(agent, shown, axis, index), *_band_traces(agent, index, x, low, high)]
         traces.append(_line(agent_label(agent), agent, index, x, centre, symbol=True))
     layout = _layout(
         _AXIS_TITLES[axis], f"{label(result.measure)} (mean of an evaluation)", log_x=axis != "interactions"
     )
+    if axis == "interactions":
+        layout["xaxis"]["range"] = _whole_range(result)
     if result.threshold is not None:
         layout["shapes"] = [_rule(result.threshold)]
         layout["annotations"] = [_rule_label(f"threshold {result.threshold:g}", result.threshold)]
     return {"data": traces, "layout": layout}
+
+
+def crowded(result: StudyResult) -> bool:
+    """Whether a study has more agents than a plot can hold bands."""
+    return len(result.agents) > MOST_BANDS
+
+
+def agent_style(index: int) -> tuple[int, int]:
+    """Colour and dash of the n-th agent: a colour that comes back has another dash, so that 32 agents stay apart."""
+    return index % len(_LIGHT), (index + index // len(_LIGHT)) % len(DASHES)
+
+
+def learning_panels(result: StudyResult) -> Figure:
+    """For many agents: IQM with 95 % band and every seed against interactions, one panel an agent, axes shared."""
+    layout = _layout("", "", log_x=False)
+    axes = {axis: layout.pop(axis) for axis in ("xaxis", "yaxis")}
+    traces: list[Figure] = []
+    layout["margin"] |= {"b": 8}
+    title = {"text": _AXIS_TITLES["interactions"], "x": 0.5, "xref": "paper", "xanchor": "center"}
+    title |= {"y": 0, "yref": "paper", "yanchor": "bottom", "showarrow": False}
+    layout |= {"annotations": [title], "shapes": []}
+    agents = [(index, agent) for index, agent in enumerate(result.agents) if len(agent.grid)]
+    rows = panel_rows(result)
+    for place, (index, agent) in enumerate(agents):
+        number = "" if not place else str(place + 1)
+        row, column = divmod(place, PANEL_COLUMNS)
+        top = 1 - row / (rows + 0.12)  # a strip at the bottom holds the title of the shared axis
+        left, right = ((column + edge) / PANEL_COLUMNS for edge in (0.0, 0.94))
+        below = place + PANEL_COLUMNS >= len(agents)
+        layout[f"xaxis{number}"] = {
+            **axes["xaxis"],
+            "title": {"text": ""},
+            "domain": [left, right],
+            "anchor": f"y{number}",
+            "range": _whole_range(result),
+            "showticklabels": below,
+            "nticks": 5,
+        }
+        layout[f"yaxis{number}"] = {
+            **axes["yaxis"],
+            "domain": [max(0.0, top - 0.72 / rows), top - 0.14 / rows],
+            "anchor": f"x{number}",
+            "showticklabels": column == 0,
+            "nticks": 4,
+            **({"matches": "y"} if place else {}),
+        }
+        x, centre, low, high = _band(agent, agent.outcomes, "interactions")
+        shown = [o for o in agent.outcomes if len(o.returns)]
+        parts = [
+            _seed_lines(agent, shown, "interactions", index),
+            *_band_traces(agent, index, x, low, high),
+            _line(agent_label(agent), agent, index, x, centre),
+        ]
+        traces += [{**part, "xaxis": f"x{number}", "yaxis": f"y{number}"} for part in parts]
+        layout["annotations"].append(
+            {
+                "text": html.escape(agent.name),
+                "x": left,
+                "xref": "paper",
+                "xanchor": "left",
+                "y": top - 0.13 / rows,
+                "yref": "paper",
+                "yanchor": "bottom",
+                "showarrow": False,
+                "font": {"size": 12, "color": "@text"},
+            }
+        )
+        if result.threshold is not None:
+            layout["shapes"].append(
+                {**_rule(result.threshold), "xref": f"x{number} domain", "yref": f"y{number}"}
+            )
+    return {"data": traces, "layout": layout}
+
+
+def panel_rows(result: StudyResult) -> int:
+    """Rows of panels that the agents with curves fill."""
+    return max(1, -(-sum(len(agent.grid) > 0 for agent in result.agents) // PANEL_COLUMNS))
+
+
+def contributions(result: StudyResult) -> Figure:
+    """What each agent covers of the gap: bars with 95 % intervals, 0 the base agent and 1 the full one.
+
+    The recipe's words stand over each bar. What reaches beyond the drawing is cut at its edge; the numbers are whole.
+    """
+    parts = contribution_parts(result)[::-1]
+    ends = [v for p in parts for v in (p.share.value, p.share.low, p.share.high) if v is not None]
+    finite = [v for v in ends if math.isfinite(v)]
+    edges = max(-1.0, min([0.0, *finite])), min(2.0, max([1.0, *finite]))
+    layout = _layout(f"share of the gap in {label(result.measure)} over training", "", log_x=False)
+    layout["margin"] = {"l": 10, "r": 10, "t": 26, "b": 48}
+    room = 0.04 * (edges[1] - edges[0])
+    layout["xaxis"] |= {"range": [edges[0] - room, edges[1] + room]}
+    layout["yaxis"] |= {"visible": False, "range": [-0.5, max(len(parts), 1) - 0.5]}
+    asked = result.recipe["attribution"]
+    layout["shapes"] = [
+        {**_rule(0.0), "xref": "x", "x0": x, "x1": x, "yref": "paper", "y0": 0, "y1": 1} for x in (0, 1)
+    ]
+    layout["annotations"] = [
+        {
+            **_rule_label(html.escape(f"{x}: {asked[end]}"), 1.0),
+            "xref": "x",
+            "yref": "paper",
+            "x": x,
+            "xanchor": side,
+        }
+        for x, end, side in ((0, "base", "left"), (1, "full", "right"))
+    ]
+    traces: list[Figure] = []
+    for k, part in enumerate(parts):
+        value, low, high = (
+            None if v is None else min(max(v, edges[0]), edges[1])
+            for v in (part.share.value, part.share.low, part.share.high)
+        )
+        numbers = html.escape(f"{part.agent}: {_with_interval(part.share)}")
+        bar: Figure = {
+            "type": "bar",
+            "orientation": "h",
+            "x": [value],
+            "y": [k - 0.24],
+            "width": 0.28,
+            "marker": {"color": "@0f", "line": {"color": "@0", "width": 1.5}},
+            "name": html.escape(part.agent),
+            "hovertemplate": f"{numbers}<extra></extra>",
+        }
+        if value is not None and low is not None and high is not None:
+            bar["error_x"] = {
+                "type": "data",
+                "symmetric": False,
+                "array": [high - value],
+                "arrayminus": [value - low],
+                "color": "@text",
+                "thickness": 1.6,
+                "width": 5,
+            }
+        traces.append(bar)
+        words = "<br>".join(html.escape(line) for line in (*_lines(part), ""))
+        layout["annotations"].append(
+            {
+                **_rule_label(f"{words}<i>{numbers}</i>", k - 0.08),
+                "x": 0,
+                "align": "left",
+                "font": {"size": 12, "color": "@text"},
+                "bgcolor": "@card",  # over the line of the base
+            }
+        )
+    return {"data": traces, "layout": layout}
+
+
+def contribution_parts(result: StudyResult) -> list[Contribution]:
+    """The agents between base and full one."""
+    asked = result.recipe.get("attribution") or {}
+    return [part for part in result.contributions if part.agent not in (asked.get("base"), asked.get("full"))]
+
+
+def contributions_height(result: StudyResult) -> int:
+    """Pixels that the bars and the words over them need."""
+    parts = contribution_parts(result)
+    lines = max((len(_lines(part)) for part in parts), default=1)
+    return 80 + (52 + 17 * lines) * len(parts)
+
+
+def _lines(part: Contribution) -> list[str]:
+    return textwrap.wrap(part.has, 44) or [part.agent]
+
+
+def _with_interval(share: Estimate) -> str:
+    if share.value is None or not math.isfinite(share.value):
+        return "no gap to cover"
+    if share.low is None or share.high is None:
+        return f"{short(share.value)} (no interval: {share.n} seed{'' if share.n == 1 else 's'})"
+    return f"{short(share.value)} (95 %: {short(share.low)} to {short(share.high)})"
 
 
 def unsolved(result: StudyResult, axis: str) -> Figure:
@@ -115,7 +299,8 @@ def unsolved(result: StudyResult, axis: str) -> Figure:
                 np.concatenate([[1.0], c, c[-1:] if len(c) else [1.0]])
                 for c in (curve.survival, curve.low, curve.high)
             )
-            traces += _band_traces(agent, index, x, low, high, step=True)
+            if not crowded(result):
+                traces += _band_traces(agent, index, x, low, high, step=True)
         else:
             x, solved = survival.fraction_solved(
                 [o.spent[axis] for o in agent.outcomes], [o.solved for o in agent.outcomes]
@@ -127,6 +312,8 @@ def unsolved(result: StudyResult, axis: str) -> Figure:
         traces.append(_line(agent_label(agent, solved=True), agent, index, x, y, step=True))
     layout = _layout(_AXIS_TITLES[axis], "fraction of runs not solved", log_x=axis != "interactions")
     layout["yaxis"]["range"] = [-0.03, 1.05]
+    if axis == "interactions":
+        layout["xaxis"]["range"] = _whole_range(result)
     return {"data": traces, "layout": layout}
 
 
@@ -269,6 +456,12 @@ def _band(agent: AgentResult, shown: Sequence[Outcome], axis: str) -> tuple[Arra
     return grid, *bootstrap_band(curves)
 
 
+def _whole_range(result: StudyResult) -> list[float]:
+    """Interactions from 0 to the budget with room on both sides, so that a mark at either end is seen whole."""
+    end = max([float(result.budget), *(float(agent.grid[-1]) for agent in result.agents if len(agent.grid))])
+    return [-0.02 * end, 1.03 * end]
+
+
 def _looks(outcome: Outcome, axis: str) -> tuple[Array, Array]:
     """Cost and return at each evaluation; on a logarithmic axis without those that cost no step yet."""
     if axis not in outcome.costs.at:
@@ -289,7 +482,7 @@ def _seed_lines(agent: AgentResult, shown: Sequence[Outcome], axis: str, index: 
         "x": x,
         "y": y,
         "mode": "lines",
-        "line": {"color": f"@{index % 8}l", "width": 1},
+        "line": {"color": f"@{agent_style(index)[0]}l", "width": 1},
         "hoverinfo": "skip",
         "name": html.escape(agent.name),
     }
@@ -300,34 +493,36 @@ def _band_traces(
 ) -> list[Figure]:
     if len(x) == 0 or np.isnan(low[-1]):
         return []
+    colour = agent_style(index)[0]
     common: Figure = {
         "type": "scatter",
         "mode": "lines",
-        "line": {"width": 0, "color": f"@{index % 8}", "shape": "hv" if step else "linear"},
+        "line": {"width": 0, "color": f"@{colour}", "shape": "hv" if step else "linear"},
         "hoverinfo": "skip",
         "name": html.escape(agent.name),
     }
     return [
         {**common, "x": x.tolist(), "y": low.tolist()},
-        {**common, "x": x.tolist(), "y": high.tolist(), "fill": "tonexty", "fillcolor": f"@{index % 8}f"},
+        {**common, "x": x.tolist(), "y": high.tolist(), "fill": "tonexty", "fillcolor": f"@{colour}f"},
     ]
 
 
 def _line(
     name: str, agent: AgentResult, index: int, x: Array, y: Array, step: bool = False, symbol: bool = False
 ) -> Figure:
+    colour, dash = agent_style(index)
     return {
         "type": "scatter",
         "x": x.tolist(),
         "y": y.tolist(),
         "mode": "lines+markers" if symbol and len(x) <= 30 else "lines",
         "line": {
-            "color": f"@{index % 8}",
+            "color": f"@{colour}",
             "width": 2.6,
             "shape": "hv" if step else "linear",
-            "dash": DASHES[index % 4][0],
+            "dash": DASHES[dash][0],
         },
-        "marker": {"size": 7, "symbol": ("circle", "square", "diamond", "x")[index % 4]},
+        "marker": {"size": 7, "symbol": ("circle", "square", "diamond", "x")[dash]},
         "name": name,
         "hovertemplate": "%{y:.4g} at %{x:.4g}<extra>" + html.escape(agent.name) + "</extra>",
     }

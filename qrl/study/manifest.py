@@ -15,6 +15,7 @@ import torch
 from qrl.agents.base import StatefulAgent
 from qrl.agents.build import SEED_KEYS, child_seed, child_seeds
 from qrl.agents.training_env import TrainingEnv
+from qrl.boltzmann import BoltzmannMachine
 from qrl.layer import QuantumLayer
 from qrl.ledger import Ledger
 from qrl.ledger.header import hardware, versions
@@ -31,6 +32,9 @@ def parameter_counts(agent: StatefulAgent) -> dict[str, int]:
         counts["policy"] = count_parameters(extractor.actor)
         if extractor.critic is not None:
             counts["critic"] = count_parameters(extractor.critic)
+    policy = getattr(agent, "policy", None)
+    if hasattr(policy, "actor") and hasattr(policy, "critic"):
+        counts["policy"], counts["critic"] = count_parameters(policy.actor), count_parameters(policy.critic)
     return counts
 
 
@@ -39,6 +43,13 @@ def quantum_layer(agent: StatefulAgent) -> QuantumLayer | None:
     policy = getattr(agent, "policy", None)
     layers = () if policy is None else (m for m in policy.modules() if isinstance(m, QuantumLayer))
     return next(iter(layers), None)
+
+
+def boltzmann_machine(agent: StatefulAgent) -> BoltzmannMachine | None:
+    """The machine of an agent's Q-function or critic, none where there is none."""
+    policy = getattr(agent, "policy", None)
+    machines = () if policy is None else (m for m in policy.modules() if isinstance(m, BoltzmannMachine))
+    return next(iter(machines), None)
 
 
 def simulator(agent: StatefulAgent) -> str | None:
@@ -61,6 +72,8 @@ def describe_circuit(agent: StatefulAgent, ledger: Ledger) -> None:
             n2q=n2q,
             backend=layer.backend.name,
         )
+    elif (machine := boltzmann_machine(agent)) is not None:
+        ledger.describe(n_qubits=machine.graph.n_hidden, backend=f"boltzmann:{machine.sampler.name}")
 
 
 def write_manifest(folder: Path, recipe: Recipe, agent: StatefulAgent, env: TrainingEnv, seed: int) -> None:

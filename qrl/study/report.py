@@ -55,7 +55,9 @@ def report_page(result: StudyResult) -> str:
         (
             sections.heading(result),
             sections.verdict(result),
-            sections.tables(result),
+            sections.agents(result),
+            sections.attribution(result),
+            sections.pairs(result),
             sections.curves(result),
             sections.costs(result),
             sections.circuits(result),
@@ -78,6 +80,10 @@ def study_figures(result: StudyResult) -> dict[str, figures.Figure]:
     drawn = {f"curve-{axis}": figures.learning_curves(result, axis) for axis in sections.curve_axes(result)}
     if result.threshold is not None:
         drawn |= {f"unsolved-{axis}": figures.unsolved(result, axis) for axis in sections.curve_axes(result)}
+    if figures.crowded(result) and drawn:
+        drawn["curve-panels"] = figures.learning_panels(result)
+    if sections.has_contributions(result):
+        drawn["contributions"] = figures.contributions(result)
     if sections.has_ratios(result):
         drawn["ratios"] = figures.ratios(result)
     if any(agent.phases for agent in result.agents):

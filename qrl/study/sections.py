@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from qrl.study import figures
 from qrl.study.comparison import StudyResult
-from qrl.study.drawings import draw_circuits
+from qrl.study.drawings import ACTION, BOTH, STATE, Drawing, draw_circuits
 from qrl.study.markup import BAD, GOOD, plot, table
 from qrl.study.pairs import MINIMUM_FOR_VERDICT, AxisResult, Pair, judged_axes, sentence, short
 from qrl.study.statistics import MINIMUM_FOR_RESULT
-from qrl.study.table import agent_grid, attribution_grid, level, look_grid, pair_grid
+from qrl.study.table import Grid, agent_grid, attribution_grid, level, look_grid, pair_grid
 
 
 def heading(result: StudyResult) -> str:
@@ -47,43 +47,59 @@ def verdict(result: StudyResult) -> str:
     return "".join(cards)
 
 
-def tables(result: StudyResult) -> str:
-    """The table of agents, and one table for each hybrid against a classical agent."""
-    grids = [pair_grid(result, pair) for pair in result.pairs]
-    note = f'<p class="note">{html.escape(grids[0].note)}</p>' if grids else ""
-    pairs = "".join(f'<div class="card">{table(grid, "pairs")}</div>' for grid in grids)
-    agents = agent_grid(result)
+def agents(result: StudyResult) -> str:
+    """The table of agents and that of their looks."""
+    grid, looks = agent_grid(result), look_grid(result)
     return (
-        f'<h2>The agents</h2><div class="card">{table(agents, "agents", caption=False)}</div>'
-        f'<p class="note">{html.escape(agents.note)}</p>'
-        + "".join(
-            f'<div class="card">{table(grid, "looks")}</div><p class="note">{html.escape(grid.note)}</p>'
-            for grid in filter(None, (look_grid(result), attribution_grid(result)))
-        )
-        + (
-            f"<h2>{' against '.join(result.sides).capitalize()}</h2>{_forest(result)}{pairs}{note}"
-            if grids
-            else ""
-        )
+        f"<h2>The agents</h2>{_noted(grid, 'agents', caption=False)}"
+        f"{'' if looks is None else _noted(looks, 'agents')}"
     )
+
+
+def attribution(result: StudyResult) -> str:
+    """What covers the gap between two agents, drawn and as a table, where the recipe asks for it."""
+    grid = attribution_grid(result)
+    if grid is None:
+        return ""
+    height = figures.contributions_height(result)
+    drawn = plot("contributions", "Share of the gap", height) if has_contributions(result) else ""
+    return f"<h2>{html.escape(grid.title)}</h2>{drawn}{_noted(grid, 'pairs', caption=False)}"
+
+
+def pairs(result: StudyResult) -> str:
+    """The ratios of all pairs, drawn, and one table a pair."""
+    if not result.pairs:
+        return ""
+    grids = [pair_grid(result, pair) for pair in result.pairs]
+    cards = "".join(f'<div class="card">{table(grid, "pairs")}</div>' for grid in grids)
+    note = f'<p class="note">{html.escape(grids[0].note)}</p>'
+    return f"<h2>{' against '.join(result.sides).capitalize()}</h2>{_forest(result)}{cards}{note}"
 
 
 def curves(result: StudyResult) -> str:
     """Learning curves and, with a threshold, the fraction of runs not solved, on every cost axis."""
     axes = curve_axes(result)
+    many = figures.crowded(result)
+    drawn = (
+        "Interquartile mean over seeds; bands and seeds stand in a panel an agent below."
+        if many
+        else "Interquartile mean over seeds with its 95 % band; every seed drawn faintly."
+    )
     parts = [
         "<h2>Learning curves</h2>",
-        '<p class="lead">Interquartile mean over seeds with its 95 % band; every seed drawn faintly. '
-        "Seconds and joules are those of training, "
+        f'<p class="lead">{drawn} Seconds and joules are those of training, '
         "on logarithmic axes; each line ends where the first of its runs ends.</p>",
         _agent_legend(result, solved=False),
-        _figures_grid("curve", axes, 400),
+        _figures_grid("curve", axes, 480 if many else 400),
     ]
+    if many:
+        title = "Each agent against interactions: interquartile mean with its 95 % band, and every seed"
+        parts.append(plot("curve-panels", title, 60 + 150 * figures.panel_rows(result)))
     if result.threshold is not None:
         parts += [
             "<h2>Runs not solved yet</h2>",
-            '<p class="lead">Against interactions: Kaplan-Meier with a 95 % band. Against seconds and '
-            "joules, where that "
+            f'<p class="lead">Against interactions: Kaplan-Meier{"" if many else " with a 95 % band"}. '
+            "Against seconds and joules, where that "
             "estimator would be biased, the plain fraction, drawn as far as the first unsolved run goes. A "
             "run counts as "
             "solved when fresh episodes confirm the crossing.</p>",
@@ -118,17 +134,33 @@ def costs(result: StudyResult) -> str:
 
 
 def circuits(result: StudyResult) -> str:
-    """The circuits of the hybrid agents, drawn."""
+    """The circuits and Boltzmann machines of the agents, drawn."""
     drawings = draw_circuits(result)
     if not drawings:
         return ""
-    cards = "".join(
-        f'<div class="card"><h3>{html.escape(d.agent)}</h3><p class="note">{html.escape(d.caption)}</p>'
-        '<div class="circuit" role="img" aria-label="Circuit of '
-        f'{html.escape(d.agent)}">{d.markup}</div></div>'
+    pictures = "".join(
+        f'<div class="card">{_drawing_head(d)}'
+        f'<div class="circuit" role="img" aria-label="Circuit of {_names(d)}">{d.markup}</div></div>'
         for d in drawings
+        if d.kind == "circuit"
     )
-    return f"<h2>Circuits</h2>{cards}"
+    machines = "".join(
+        f'<div class="card">{_drawing_head(d)}<div class="scroll" tabindex="0" role="img" '
+        f'aria-label="Machine of {_names(d)}">{d.markup}</div></div>'
+        for d in drawings
+        if d.kind == "machine"
+    )
+    if not machines:
+        return f"<h2>Circuits</h2>{pictures}"
+    return f'<h2>Circuits and machines</h2>{pictures}{_MACHINE_KEY}<div class="figures-grid">{machines}</div>'
+
+
+def has_contributions(result: StudyResult) -> bool:
+    """Whether there is any agent between the two ends of the gap, and a gap."""
+    return any(
+        part.share.value is not None and math.isfinite(part.share.value)
+        for part in figures.contribution_parts(result)
+    )
 
 
 def curve_axes(result: StudyResult) -> list[str]:
@@ -194,14 +226,40 @@ def _forest(result: StudyResult) -> str:
 def _agent_legend(result: StudyResult, solved: bool) -> str:
     items = []
     for index, agent in enumerate(result.agents):
-        dash = figures.DASHES[index % 4][1]
-        stroke = f'stroke="var(--a{index % 8})" stroke-width="3" stroke-dasharray="{dash}"'
-        line = f'<line x1="1" y1="6" x2="33" y2="6" {stroke}/>'
+        colour, dash = figures.agent_style(index)
+        stroke = f'stroke="var(--a{colour})" stroke-width="3" stroke-dasharray="{figures.DASHES[dash][1]}"'
+        line = f'<line x1="1" y1="6" x2="37" y2="6" {stroke}/>'
         items.append(
-            '<li><svg width="34" height="12" '
+            '<li><svg width="38" height="12" style="flex:none" '
             f'aria-hidden="true">{line}</svg>{figures.agent_label(agent, solved)}</li>'
         )
     return f'<ul class="legend">{"".join(items)}</ul>'
+
+
+_MACHINE_KEY = (
+    '<p class="lead">Squares are the clamped nodes of state, action and bias, circles the hidden units; colours say '
+    "what a unit sees.</p>"
+    '<ul class="legend">'
+    + "".join(
+        f'<li><svg width="14" height="14" aria-hidden="true"><circle cx="7" cy="7" r="6.5" fill="{colour}"/></svg>'
+        f"{words}</li>"
+        for colour, words in ((STATE, "sees the state"), (ACTION, "sees the action"), (BOTH, "sees both"))
+    )
+    + "</ul>"
+)
+
+
+def _drawing_head(drawing: Drawing) -> str:
+    return f'<h3>{_names(drawing)}</h3><p class="note">{html.escape(drawing.caption)}</p>'
+
+
+def _names(drawing: Drawing) -> str:
+    return html.escape(", ".join(drawing.agents))
+
+
+def _noted(grid: Grid, kind: str, caption: bool = True) -> str:
+    """A card with a table, and the table's note below."""
+    return f'<div class="card">{table(grid, kind, caption)}</div><p class="note">{html.escape(grid.note)}</p>'
 
 
 def _figures_grid(prefix: str, axes: Sequence[str], height: int) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qrl.study.comparison import AgentResult, StudyResult
+from qrl.study.costs import ASSUMED_READS, annealer_time
 from qrl.study.pairs import AxisResult, Pair, short
 from qrl.study.score import label
 from qrl.study.statistics import Estimate
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 
 MOST_LOOKS = 8
+MOST_COLUMNS = 8
+"""More agents than this stand in rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,23 @@ class Grid:
     rows: tuple[tuple[Cell, tuple[Cell, ...]], ...]
     note: str
 
+    @property
+    def transposed(self) -> Grid:
+        """The same with rows and columns exchanged."""
+        rows = [(column, tuple(cells[k] for _, cells in self.rows)) for k, column in enumerate(self.columns)]
+        return Grid(self.title, tuple(label for label, _ in self.rows), tuple(rows), self.note)
+
 
 def agent_grid(result: StudyResult) -> Grid:
-    """Agents side by side: one column an agent, one row a quantity."""
+    """Agents side by side: one column an agent, one row a quantity; the other way round for many agents."""
     kinds = {agent.joules_kind for agent in result.agents}
     common = kinds.pop() if len(kinds) == 1 else ""  # one kind for all stands in the label, else in each cell
+
+    many = len(result.agents) > MOST_COLUMNS
+
+    def named(what: str, goal: str, how: str) -> Cell:
+        # what heads a column is kept short
+        return Cell(what, f"{goal}, {how}") if many else Cell(f"{what} {goal}", how)
 
     def to_threshold(axis: str) -> Callable[[AgentResult], Cell]:
         return lambda a: estimate_cell(
@@ -55,15 +70,16 @@ def agent_grid(result: StudyResult) -> Grid:
 
     makers: list[tuple[Cell, Callable[[AgentResult], Cell]]] = [
         (Cell("Seeds"), _seeds),
-        (Cell("Trainable parameters"), _parameters),
+        (Cell("Parameters", "trainable") if many else Cell("Trainable parameters"), _parameters),
         (Cell(f"Final {label(result.measure)}", "IQM"), lambda a: estimate_cell(a.final_return)),
     ]
-    goal, spend = (" to threshold", to_threshold) if result.threshold is not None else (" a run", in_all)
-    per, joules = ("ERT" if goal == " to threshold" else "IQM"), f", {common}" if common else ""
+    goal, spend = ("to threshold", to_threshold) if result.threshold is not None else ("a run", in_all)
+    runs, hardware = _what_runs(result)
+    per, joules = ("ERT" if goal == "to threshold" else "IQM"), f", {common}" if common else ""
     if result.threshold is not None:
         makers += [
             (Cell("Solved", "and confirmed"), lambda a: Cell(f"{a.n_solved} of {a.n}")),
-            (Cell("Interactions to threshold", "median (Kaplan-Meier)"), lambda a: _median(a, result.budget)),
+            (named("Interactions", goal, "median (Kaplan-Meier)"), lambda a: _median(a, result.budget)),
         ]
     else:
         makers.append(
@@ -73,27 +89,31 @@ def agent_grid(result: StudyResult) -> Grid:
             )
         )
     makers += [
-        (Cell(f"Seconds{goal}", per), spend("seconds")),
-        (Cell(f"Joules{goal}", f"{per}{joules}"), spend("joules")),
-        (Cell(f"Circuits{goal}", f"{per}, executed"), spend("executions")),
-        (Cell("", f"{per}, on hardware"), spend("hardware_executions")),
+        (named("Seconds", goal, per), spend("seconds")),
+        (named("Joules", goal, f"{per}{joules}"), spend("joules")),
+        (named(runs, goal, f"{per}, executed"), spend("executions")),
+        (named(runs, goal, f"{per}, on hardware"), spend("hardware_executions")),
     ]
+    annealed = any(annealer_time(agent.spec, 0) for agent in result.agents)
+    if annealed:
+        makers.append((Cell("On an annealer, modelled", f"seconds {goal}"), _on_an_annealer(goal == "a run")))
     if result.threshold is not None:
         makers += [
-            (Cell("Seconds a run", "IQM"), in_all("seconds")),
-            (Cell("Joules a run", f"IQM{joules}"), in_all("joules")),
+            (named("Seconds", "a run", "IQM"), in_all("seconds")),
+            (named("Joules", "a run", f"IQM{joules}"), in_all("joules")),
         ]
-    return Grid(
+    grid = Grid(
         title=_title(result),
         columns=tuple(Cell(agent.name, agent.description) for agent in result.agents),
         rows=tuple((label, tuple(maker(agent) for agent in result.agents)) for label, maker in makers),
         note=(
             "Under each value: its 95 % interval over seeds. IQM: interquartile mean. ERT: cost of all runs "
             "over the number of successes. Costs are those of "
-            "training, evaluation excluded. On hardware: what a quantum computer would have run, gradients "
-            "included."
+            f"training, evaluation excluded. On hardware: what {hardware} would have run, gradients "
+            f"included.{_ANNEALED if annealed else ''}"
         ),
     )
+    return grid.transposed if many else grid
 
 
 def pair_grid(result: StudyResult, pair: Pair) -> Grid:
@@ -175,15 +195,15 @@ def print_table(result: StudyResult, console: Console) -> None:
     """Print agents, pairs and verdict of a study on a rich console."""
     from rich.text import Text
 
-    console.print(_rich(agent_grid(result)))
+    _print_grid(agent_grid(result), console)
     console.print(Text(agent_grid(result).note, style="dim"))
     for grid in filter(None, (look_grid(result), attribution_grid(result))):
         console.print()
-        console.print(_rich(grid))
+        _print_grid(grid, console)
         console.print(Text(grid.note, style="dim"))
     for pair in result.pairs:
         console.print()
-        console.print(_rich(pair_grid(result, pair)))
+        _print_grid(pair_grid(result, pair), console)
     if result.pairs:
         console.print(Text(pair_grid(result, result.pairs[0]).note, style="dim"))
     console.print()
@@ -223,6 +243,44 @@ def estimate_cell(estimate: Estimate | None, sub: str = "") -> Cell:
     else:
         interval = f"{short(estimate.low)} to {short(estimate.high)}"
     return Cell(short(estimate.value), f"{interval}{f', {sub}' if sub else ''}")
+
+
+def _what_runs(result: StudyResult) -> tuple[str, str]:
+    """What the executions of a study are of, and on what hardware they would run."""
+    networks = [agent.spec.get(part) or {} for agent in result.agents for part in ("network", "critic")]
+    kinds = {network.get("kind") for network in networks}
+    if "boltzmann" not in kinds:
+        return "Circuits", "a quantum computer"
+    if "quantum" not in kinds:
+        return "Sampler calls", "a quantum annealer"
+    return "Circuits and sampler calls", "a quantum computer or annealer"
+
+
+_ANNEALED = (
+    " On an annealer: seconds of access that the calls on hardware would take by the maker's documented timing; "
+    f"modelled, not measured. Reads of a call are those of the sampler's options, else assumed to be {ASSUMED_READS}; "
+    "under the value the range of the documented overhead, not one over seeds. Network, queue and embedding would "
+    "come on top, and no other number of this page contains it."
+)
+
+
+def _on_an_annealer(in_all: bool) -> Callable[[AgentResult], Cell]:
+    """A maker of cells with the seconds that an annealer would take for an agent's calls, by a formula."""
+
+    def cell(agent: AgentResult) -> Cell:
+        if annealer_time(agent.spec, 0) is None:
+            return Cell("none")
+        calls = (agent.total if in_all else agent.to_threshold).get("hardware_executions")
+        if calls is None or not calls.value or math.isinf(calls.value):
+            return Cell(estimate_cell(calls).main)
+        time = annealer_time(agent.spec, calls.value)
+        return (
+            Cell("0")
+            if time is None
+            else Cell(short(time.seconds), f"{short(time.low)} to {short(time.high)}")
+        )
+
+    return cell
 
 
 def _title(result: StudyResult) -> str:
@@ -272,6 +330,51 @@ def _improvement_cells(pair: Pair) -> tuple[Cell, ...]:
     return Cell(""), Cell("unknown" if p.value is None else f"{p.value:.2f}"), Cell(interval), Cell("")
 
 
+def _print_grid(grid: Grid, console: Console) -> None:
+    """Print a grid, in parts below each other where it is wider than the console."""
+    for part in _parts(grid, console.width):
+        console.print(_rich(part))
+
+
+def _parts(grid: Grid, most: int) -> list[Grid]:
+    """A grid cut into groups of neighbouring columns that fit, one column at least."""
+    groups: list[list[int]] = [[]]
+    used = label = _label_width(grid) + _GAP
+    for k in range(len(grid.columns)):
+        width = _width(grid, k) + _GAP
+        if groups[-1] and used + width > most:
+            groups.append([])
+            used = label
+        groups[-1].append(k)
+        used += width
+    return [
+        Grid(
+            grid.title if group is groups[0] else "",
+            tuple(grid.columns[k] for k in group),
+            tuple((label, tuple(cells[k] for k in group)) for label, cells in grid.rows),
+            grid.note,
+        )
+        for group in groups
+    ]
+
+
+_GAP, _MOST_LABEL = 3, 30  # between columns as rich sets them; longer labels take several lines
+
+
+def _label_width(grid: Grid) -> int:
+    return min(
+        max((len(text) for name, _ in grid.rows for text in (name.main, name.sub)), default=0), _MOST_LABEL
+    )
+
+
+def _width(grid: Grid, index: int) -> int:
+    """Characters that a column needs: no word and no value is ever cut short; an interval may take two lines."""
+    column, cells = grid.columns[index], [cells[index] for _, cells in grid.rows]
+    heading = [*column.main.split(), *column.sub.split()]
+    body = [cell.main for cell in cells] + [word for cell in cells for word in cell.sub.split()]
+    return min(max(map(len, [*heading, *body]), default=0), 20)
+
+
 def _rich(grid: Grid) -> Table:
     from rich import box
     from rich.table import Table
@@ -281,14 +384,14 @@ def _rich(grid: Grid) -> Table:
         return Text.assemble((cell.main, style), *([("\n" + cell.sub, "dim")] if cell.sub else []))
 
     table = Table(
-        title=Text(grid.title, style="bold"), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False
+        title=Text(grid.title, style="bold") if grid.title else None,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        pad_edge=False,
     )
-    table.add_column("", no_wrap=True)
+    table.add_column("", min_width=_label_width(grid), max_width=_MOST_LABEL)
     for index, column in enumerate(grid.columns):
-        whole = [column, *(row[index] for _, row in grid.rows)]
-        widths = [len(cell.main) for cell in whole] + [len(w) for cell in whole for w in cell.sub.split()]
-        # no word and no value is ever cut short; an interval may take two lines
-        table.add_column(text(column, "bold"), justify="right", min_width=min(max(widths), 20))
+        table.add_column(text(column, "bold"), justify="right", min_width=_width(grid, index))
     for name, cells in grid.rows:
         table.add_row(text(name), *(text(cell, _VERDICT_STYLE.get(cell.main, "")) for cell in cells))
     return table

@@ -6,15 +6,18 @@ import torch
 import qrl
 from qrl.errors import InputError
 from qrl.networks import (
+    JoinedNetwork,
     Network,
     ScaleHead,
+    build_action_value,
     build_circuit,
     build_network,
     count_parameters,
     default_critic,
+    network_outputs,
     resolve_agent,
 )
-from qrl.specs import Head, QuantumNetwork, agent_spec
+from qrl.specs import NETWORKS, Head, QuantumNetwork, agent_spec
 
 R5 = QuantumNetwork(n_qubits=4, n_layers=5, observables=["ZIII", "IZII"], head=Head(kind="scale"))
 R1 = QuantumNetwork(
@@ -194,3 +197,115 @@ def test_other_bodies_are_no_perceptrons():
         nn.Sequential(nn.Linear(2, 3), nn.Tanh()),
     ):
         assert Network(body, None)._perceptron is None
+
+
+ACTION_VALUES = {
+    # trained values with two state and three action components
+    "boltzmann": ({"graph": {"kind": "complete", "n": 4}, "field": 0.3, "sampler": "exact"}, 5 * 4 + 6),
+    "quantum": ({"n_qubits": 2, "n_layers": 2, "observables": ["ZZ"], "head": {}}, None),
+    "mlp": ({"hidden": [7]}, 6 * 7 + 8),
+    "matched_mlp": ({"n_parameters": 50}, 50),
+    "symmetric_mlp": ({"hidden": [7]}, 6 * 7 + 8),
+    "concave": ({"hidden": [7]}, 6 * 7 + 6 + 7),
+    "lncosh": ({"n_units": 6}, 6 * 5),
+    "bilinear": ({}, 2 * 3 + 1),
+}
+
+
+def test_every_kind_of_network_has_a_row():
+    assert set(ACTION_VALUES) == set(NETWORKS)
+
+
+@pytest.mark.parametrize("kind", ACTION_VALUES)
+def test_action_values_of_every_kind(kind):
+    options, count = ACTION_VALUES[kind]
+    spec = agent_spec({"algorithm": "ddpg", "critic": {"kind": kind, **options}}).critic
+    network = build_action_value(spec, 2, 3)
+    state, action = torch.rand(5, 2), torch.rand(5, 3, requires_grad=True)
+    values = network(state, action)
+    assert values.shape == (5, 1)
+    assert count is None or count_parameters(network) == pytest.approx(
+        count, abs=0 if kind != "matched_mlp" else 5
+    )
+    values.sum().backward()
+    assert action.grad.shape == (5, 3)
+    assert all(p.grad is not None for p in network.parameters())
+    if kind in ("boltzmann", "symmetric_mlp", "lncosh", "bilinear"):  # even in state and action together
+        torch.testing.assert_close(network(-state, -action), values)
+    if isinstance(network, JoinedNetwork):
+        torch.testing.assert_close(network.network(torch.cat([state, action], 1)), values)
+
+
+def test_settings_reach_the_machine():
+    options = {"field": 0.2, "beta": 1.5, "sign": "negative", "offset": 3.0, "init_scale": 0.0, "bias": True}
+    options |= {"quadratic": True, "trainable_offset": True, "sampler": "exact"}
+    graph = {"kind": "custom", "n": 3, "edges": [[0, 1], [1, 2]]}
+    spec = agent_spec(
+        {"algorithm": "free_energy_q", "network": {"kind": "boltzmann", "graph": graph, **options}}
+    )
+    machine = build_action_value(spec.network, 2, 1)
+    assert (machine.field, machine.beta, machine.sign) == (0.2, 1.5, "negative")
+    assert (machine.bias, machine.quadratic, machine.sampler.name) == (True, True, "exact")
+    assert isinstance(machine.offset, torch.nn.Parameter)
+    assert machine.offset.item() == 3.0
+    assert machine.graph.n_edges == 2
+    assert not machine.weights.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"graph": {"rows": 1}}, "network.graph"),
+        ({"graph": {"kind": "chimra"}}, "chimera"),
+        ({"graph": {"kind": "complete", "m": 3}}, "'m'"),
+        ({"sampler": "exect"}, "exact"),
+        ({"sampler": "exact", "sampler_options": {"reads": 3}}, "reads"),
+        ({"graph": {"kind": "complete", "n": 14}, "sampler": "exact"}, "14 hidden"),
+    ],
+)
+def test_machines_that_cannot_be(change, named):
+    spec = agent_spec({"algorithm": "free_energy_q", "network": {"kind": "boltzmann", **change}}).network
+    with pytest.raises((ValueError, TypeError), match=named) as refused:
+        build_action_value(spec, 1, 1)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("algorithm", "outputs"), [("ppo", 3), ("ddpg", 3), ("sac", 6), ("naf", 10)])
+def test_outputs_of_policies(algorithm, outputs):
+    assert network_outputs(algorithm, 3) == outputs
+
+
+PEERS = {
+    "machine": {"algorithm": "ddpg", "critic": {"kind": "boltzmann", "graph": {"kind": "complete", "n": 5}}},
+    "steering": {"algorithm": "free_energy_q", "network": {"kind": "boltzmann"}},
+    "naf": {"algorithm": "naf", "network": {"kind": "mlp", "hidden": [9]}},
+    "ppo": {"algorithm": "ppo", "network": {"kind": "mlp", "hidden": [9]}},
+}
+
+
+@pytest.mark.parametrize(
+    ("ours", "match", "field", "count"),
+    [
+        ({"algorithm": "td3"}, "machine", "critic", 4 * 5 + 2 * 5 + 10),
+        ({"algorithm": "ppo"}, "machine", "critic", 4 * 5 + 2 * 5 + 10),
+        ({"algorithm": "dqn"}, "steering", "network", 4 * 8 + 8 + 36),
+        ({"algorithm": "ppo"}, "steering", "critic", 4 * 8 + 8 + 36),
+        ({"algorithm": "free_energy_q"}, "ppo", "network", 5 * 9 + 2 * 10),
+        ({"algorithm": "td3"}, "naf", "network", 5 * 9 + 6 * 10),
+        ({"algorithm": "sac"}, "ppo", "critic", 5 * 9 + 10),
+    ],
+)
+def test_what_is_matched_to_what(ours, match, field, count):
+    # four observations and two actions
+    peers = {name: agent_spec({"name": name, **data}) for name, data in PEERS.items()}
+    agent = agent_spec({"name": "twin", **ours, field: {"kind": "matched_mlp", "match": match}})
+    assert getattr(resolve_agent(agent, peers, 4, 2), field).n_parameters == count
+
+
+def test_there_is_nothing_to_match_in_an_agent_without_network():
+    agent = agent_spec(
+        {"name": "twin", "algorithm": "dqn", "network": {"kind": "matched_mlp", "match": "floor"}}
+    )
+    peers = {"floor": agent_spec({"name": "floor", "algorithm": "random"})}
+    with pytest.raises(InputError, match="floor has no network"):
+        resolve_agent(agent, peers, 4, 2)
