@@ -25,12 +25,14 @@ $(STAMP): pyproject.toml constraints.txt hatch_build.py | $(BIN)/python
 $(ENGINE): $(wildcard circuits/engine/kernel/*) circuits/engine/build.py | $(STAMP)
 	@$(BIN)/python circuits/engine/build.py || true
 
-# Each study prints its table when it is done; the last line writes the page that lists both.
-demo: $(ENGINE) ## beam steering and CartPole, 10 seeds an agent: tables and report
+# Each study prints its table when it is done; the last line writes the page that lists all.
+demo: $(ENGINE) ## beam steering, CartPole and a slice of free-energy learning, 10 seeds an agent: tables and report
 	@echo "beam steering: 4 agents x 10 seeds, about 1 minute on 2 cores"
 	@$(BIN)/qrl run experiments/beam-steering/recipe.toml --out $(OUT)/demo
 	@echo "CartPole, the published 200,000 interactions: hybrid and twin x 10 seeds, about 2 minutes on 2 cores"
 	@$(BIN)/qrl run experiments/cartpole/recipe.toml --out $(OUT)/demo --agents hybrid,twin
+	@echo "CERN target steering: Boltzmann machine and classical networks of its symmetries x 10 seeds, a quarter of a minute"
+	@$(BIN)/qrl run experiments/cern-target-steering/recipe.toml --out $(OUT)/demo --seeds 0:10 --agents machine,lncosh,symmetric-mlp,mlp
 	@$(BIN)/qrl report $(OUT)/demo | grep '^report:'
 
 test: $(ENGINE) ## the default test suite

@@ -43,7 +43,7 @@ class SymmetricMLP(nn.Module):
 
 
 class ConcaveNetwork(nn.Module):
-    """`Q(v) = -g(v)`, g an input-convex network of v = (s, a): concave in state and action, not even.
+    """`Q(v) = -g(v)`, g an input-convex network of v = (s, a): concave in state and action, and even where asked.
 
     With the smooth, convex and rising activation softplus and weights U from unit to unit that are never negative,
 
@@ -51,17 +51,18 @@ class ConcaveNetwork(nn.Module):
 
     is convex in v: sums with positive weights and rising convex functions of convex functions are. U and u are the
     softplus of what is trained; they start uniform with mean one over the number of units they add, so that depth
-    does not change the size of g.
+    does not change the size of g. With `even` it is `Q(v) = -(g(v) + g(-v)) / 2`, which is concave as well.
 
     `forward(state, action) -> (batch, 1)`. Arguments: `n_inputs`, components of state and action together; `hidden`
-    widths, at least one. Raises `ValueError` or `TypeError` naming the argument.
+    widths, at least one; `even`. Raises `ValueError` or `TypeError` naming the argument.
 
     Source: B. Amos, L. Xu and J. Z. Kolter, "Input convex neural networks", arXiv:1609.07152, Eq. (2); softplus in
     place of its rectifier, and of its projection of U.
     """
 
-    def __init__(self, n_inputs: int, hidden: Sequence[int] = (64, 64)) -> None:
+    def __init__(self, n_inputs: int, hidden: Sequence[int] = (64, 64), *, even: bool = False) -> None:
         super().__init__()
+        self.even = bool(even)
         widths = [*(integer("hidden", width, 1) for width in hidden), 1]
         if len(widths) == 1:
             raise ValueError("hidden: no width is given; use at least one, such as (64, 64)")
@@ -72,10 +73,16 @@ class ConcaveNetwork(nn.Module):
     def forward(self, state: Tensor, action: Tensor) -> Tensor:
         """Values `(batch, 1)`."""
         v = torch.cat([state, action], dim=-1)
+        if not self.even:
+            return -self._convex(v)
+        there, mirrored = self._convex(torch.cat([v, -v])).chunk(2)
+        return -0.5 * (there + mirrored)
+
+    def _convex(self, v: Tensor) -> Tensor:
         g = self.from_input[0](v)
         for direct, between in zip(list(self.from_input)[1:], self.between, strict=True):
             g = linear(softplus(g), softplus(between)) + direct(v)
-        return -g
+        return g
 
 
 class LnCosh(nn.Module):

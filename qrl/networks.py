@@ -303,7 +303,7 @@ def build_action_value(spec: Any, n_state: int, n_action: int) -> nn.Module:
     if isinstance(spec, SymmetricMLPNetwork):
         return classical.SymmetricMLP(n_state + n_action, spec.hidden, spec.activation or "relu")
     if isinstance(spec, ConcaveNetwork):
-        return classical.ConcaveNetwork(n_state + n_action, spec.hidden)
+        return classical.ConcaveNetwork(n_state + n_action, spec.hidden, even=spec.even)
     if isinstance(spec, LnCoshNetwork):
         return classical.LnCosh(
             n_state + n_action,

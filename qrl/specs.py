@@ -162,6 +162,8 @@ class ConcaveNetwork(Spec):
     kind: Literal["concave"] = "concave"
     hidden: list[PositiveInt] = Field(default=[64, 64], min_length=1)
     """Widths of the hidden layers."""
+    even: bool = False
+    """Even too: the mean over v and -v."""
 
 
 class LnCoshNetwork(Spec):

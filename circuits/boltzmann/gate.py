@@ -10,7 +10,7 @@ in closed form, so that
     F_var = tr(rho H) - S / beta  >=  F
 
 holds for any angles (the Gibbs variational principle), and what is minimised could be measured on hardware. The bias
-of the free energy therefore has a known sign and falls with the number of layers; that of the moments has not.
+of the free energy therefore has a known sign; that of the moments has not.
 Without couplings one layer is exact. At a minimum dF_var/db = -<sz> and dF_var/dJ = -<sz sz> in the state found, so
 that moments remain gradients of the free energy that is reported.
 
@@ -50,8 +50,8 @@ class GateSampler:
     The angles and the input's probabilities are found for each state by L-BFGS on exact expectation values, from the
     mean-field state and along growing couplings. What that takes is counted: an execution is a circuit execution
     here, as the backend counts it, and its hardware executions are those of the parameter-shift rule. Shots concern
-    what is measured in the state found; there each shot has an input of its own. A state of four units takes about
-    0.2 s, one of eight units seconds.
+    what is measured in the state found; there each shot has an input of its own. A state of four units takes some
+    tenths of a second, one of eight units many seconds.
 
     On the golden machine of four units (Gamma = 0.5, beta = 2; F = -3.803173) the bias is
 
@@ -62,6 +62,9 @@ class GateSampler:
     2       0.010  0.024    0.022
     3       0.008  0.022    0.016
     ======  =====  =======  ==========
+
+    Without a field it does not fall: 0.03 of F and up to 0.15 of moments at one to three layers. It grows with the
+    machine: 0.09 of F and up to 0.16 of moments for eight units and two layers.
 
     Args:
         layers: layers of cost and mixer, at least 1.

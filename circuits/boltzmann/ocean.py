@@ -82,14 +82,17 @@ class OceanSampler:
         inner = self.nodes if free_energy and len(edges) else 0
         works, errors = np.zeros((2, inner + 1, len(problem.biases)))
         for number, scaled in enumerate([*inner_problems(problem, inner), problem]):
-            spins = self._read(scaled, (seed, number))
+            stream = (number + 1) % (
+                inner + 1
+            )  # 0 is the problem itself, whatever is asked beside its moments
+            spins = self._read(scaled, (seed, stream))
             if free_energy:
                 works[number], errors[number] = averages(pairs(spins, edges) @ problem.couplings)
         z, zz, z_error, zz_error = moments(spins, edges)
         energy, energy_error = integrate(problem, works, errors) if free_energy else (None, None)
         count = (inner + 1) * len(problem.biases)
         usage = Usage(count, count, count * self.reads, seconds=time.perf_counter() - started)
-        estimator = f"thermodynamic integration, {inner} inner ensembles"
+        estimator = f"thermodynamic integration, {inner} inner ensembles" if free_energy else "none"
         return Thermal(z, zz, energy, usage, z_error, zz_error, energy_error, estimator)
 
     def _read(self, problem: Problem, seeds: tuple[int, int]) -> Spins:

@@ -324,8 +324,14 @@ def _kind(spec: Mapping[str, Any]) -> str:
 
 
 def _is_quantum(network: Mapping[str, Any]) -> bool:
-    """Whether there is anything quantum in a network: without a field a Boltzmann machine is a classical one."""
-    return network.get("kind") == "quantum" or (network.get("kind") == "boltzmann" and network["field"] > 0.0)
+    """Whether there is anything quantum in a network.
+
+    Without a field a Boltzmann machine is a classical one, and so it is where one Trotter slice stands for the field.
+    """
+    if network.get("kind") != "boltzmann":
+        return network.get("kind") == "quantum"
+    one_slice = (network.get("sampler_options") or {}).get("slices") == 1
+    return network["field"] > 0.0 and not (network.get("sampler") == "sqa" and one_slice)
 
 
 def _description(spec: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from baselines import Bilinear, ConcaveNetwork, LnCosh, SymmetricMLP, count_para
 
 N_STATE, N_ACTION = 3, 2
 EVEN = {
+    "concave-even": lambda: ConcaveNetwork(5, (8, 8), even=True),
     "symmetric-relu": lambda: SymmetricMLP(5, (8, 8), "relu"),
     "symmetric-tanh": lambda: SymmetricMLP(5, (6,), "tanh"),
     "lncosh": lambda: LnCosh(5, 16, init_scale=3.0),
@@ -25,6 +26,7 @@ CONCAVE = {
     "concave": lambda: ConcaveNetwork(5, (8, 8)),
     "concave-one-layer": lambda: ConcaveNetwork(5, (12,)),
     "concave-three-layers": lambda: ConcaveNetwork(5, (4, 6, 4)),
+    "concave-even": lambda: ConcaveNetwork(5, (8, 8), even=True),
     "lncosh": lambda: LnCosh(5, 16, init_scale=3.0),
     "lncosh-bias": lambda: LnCosh(5, 16, bias=True),
 }

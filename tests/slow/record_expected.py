@@ -5,18 +5,27 @@ import sys
 from pathlib import Path
 
 from qrl.study.comparison import compare
+from qrl.study.score import label
 
 
 def expectations(study: Path, command: str) -> dict:
-    """The recorded form of a study: the interquartile mean of the final return, with its interval, by agent."""
+    """The recorded form of a study: by agent the interquartile mean of the final return, with its interval.
+
+    Of another measure it is the average over training: shares of one are soon reached by everybody.
+    """
     result = compare(study)
+    recorded, what = ("final_return", "final return")
+    if result.measure != "return":
+        recorded, what = ("mean_return", f"{label(result.measure)} over training")
     seeds = sorted({outcome.seed for agent in result.agents for outcome in agent.outcomes})
     return {
         "command": command,
-        "metric": "final return, interquartile mean over seeds with stratified-bootstrap 95 % interval",
+        "metric": f"{what}, interquartile mean over seeds with stratified-bootstrap 95 % interval",
         "seeds": f"{seeds[0]}:{seeds[-1] + 1}",
         "agents": {
-            agent.name: {key: round(getattr(agent.final_return, key), 4) for key in ("value", "low", "high")}
+            agent.name: {
+                key: round(getattr(getattr(agent, recorded), key), 4) for key in ("value", "low", "high")
+            }
             for agent in result.agents
         },
     }

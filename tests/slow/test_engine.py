@@ -67,7 +67,10 @@ def test_the_engines_tests_pass_under_the_sanitizers():
         "OMP_NUM_THREADS": "1",
     }
     names = ("native", "program", "kernel_shots")
-    files = [*(f"tests/circuits/engine/test_{name}.py" for name in names), "tests/circuits/boltzmann/test_sqa.py"]
+    files = [
+        *(f"tests/circuits/engine/test_{name}.py" for name in names),
+        "tests/circuits/boltzmann/test_sqa.py",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files],
         cwd=ROOT,
