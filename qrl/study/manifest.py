@@ -32,7 +32,7 @@ def parameter_counts(agent: StatefulAgent) -> dict[str, int]:
         counts["policy"] = count_parameters(extractor.actor)
         if extractor.critic is not None:
             counts["critic"] = count_parameters(extractor.critic)
-    policy = getattr(agent, "policy", None)
+    policy: Any = getattr(agent, "policy", None)
     if hasattr(policy, "actor") and hasattr(policy, "critic"):
         counts["policy"], counts["critic"] = count_parameters(policy.actor), count_parameters(policy.critic)
     return counts

@@ -258,7 +258,7 @@ def test_settings_reach_the_machine():
         ({"graph": {"rows": 1}}, "network.graph"),
         ({"graph": {"kind": "chimra"}}, "chimera"),
         ({"graph": {"kind": "complete", "m": 3}}, "'m'"),
-        ({"sampler": "exect"}, "exact"),
+        ({"sampler": "exactt"}, "exact"),
         ({"sampler": "exact", "sampler_options": {"reads": 3}}, "reads"),
         ({"graph": {"kind": "complete", "n": 14}, "sampler": "exact"}, "14 hidden"),
     ],
