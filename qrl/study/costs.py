@@ -79,12 +79,6 @@ def run_costs(run: Run) -> RunCosts:
     return RunCosts(looks, at, spent, phases)
 
 
-def machines_of(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The Boltzmann machines among an agent's networks, as the recipe describes them."""
-    networks = [spec.get(part) or {} for part in ("network", "critic")]
-    return [network for network in networks if network.get("kind") == "boltzmann"]
-
-
 def annealer_time(spec: Mapping[str, Any], calls: float) -> ModelledTime | None:
     """What calls of an agent's sampler would take on a quantum annealer: modelled, and access time alone.
 
@@ -95,15 +89,15 @@ def annealer_time(spec: Mapping[str, Any], calls: float) -> ModelledTime | None:
     from circuits.boltzmann import build_graph
     from circuits.boltzmann.timing import qpu_time
 
-    machines = machines_of(spec)
-    others = {(spec.get(part) or {}).get("kind") for part in ("network", "critic")}
-    if not machines or "quantum" in others or machines[0].get("sampler") == "gate":
+    networks = {(part := spec.get(name) or {}).get("kind"): part for name in ("network", "critic")}
+    machine = networks.get("boltzmann")
+    if machine is None or "quantum" in networks or machine.get("sampler") == "gate":
         return None
-    options = machines[0].get("sampler_options") or {}
+    options = machine.get("sampler_options") or {}
     try:
-        graph = build_graph(**machines[0]["graph"])
-        # of these samplers "dwave" alone reads several times for one configuration
-        stacked = int(options.get("slices", 1)) if machines[0].get("sampler") == "dwave" else 1
+        graph = build_graph(**machine["graph"])
+        # of the samplers "dwave" alone reads several times for one configuration
+        stacked = int(options.get("slices", 1)) if machine.get("sampler") == "dwave" else 1
         reads = int(options.get("reads", ASSUMED_READS)) * stacked
         return qpu_time(round(calls), reads, qubits=graph.n_hidden)
     except (KeyError, ValueError, TypeError):

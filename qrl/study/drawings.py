@@ -24,7 +24,7 @@ Network = Mapping[str, Any]
 STATE, ACTION, BOTH, BIAS = "var(--a0)", "var(--a1)", "var(--a2)", "var(--soft)"
 """Colours of a machine's nodes, as the page resolves them: what a hidden unit sees, and the nodes themselves."""
 
-_STEP, _RADIUS = 22.0, 7.0
+_STEP, _RADIUS = 24.0, 6.0
 _MOST_NODES = 8  # more visible nodes than this of one kind are drawn as one
 
 
@@ -101,7 +101,9 @@ def draw_machine(
     inner = units.max(axis=0)
     side, top = 62.0, 26.0
     nodes = max(_shown(n_state), _shown(n_action))
-    height = max(float(inner[1]), (nodes - 1) * 1.4 * _STEP, 3 * _STEP)
+    # beside the rows and columns of cells, nodes in the middle would lie on one line with the units they see
+    corners = graph.name == "chimera"
+    height = max(float(inner[1]) + 2 * _STEP * corners, (nodes - 1) * 1.4 * _STEP, 3 * _STEP)
     units = units + np.array([side, top + (height - inner[1]) / 2])
     width = 2 * side + float(inner[0])
     below = 2.2 * _STEP if bias else 0.0
@@ -112,10 +114,13 @@ def draw_machine(
     wires, squares = [], []
     for letter, colour, x, count, sees in columns:
         n = _shown(count)
-        ys = top + height / 2 + (np.arange(n) - (n - 1) / 2) * 1.4 * _STEP
+        spare = height - (n - 1) * 1.4 * _STEP
+        above = spare / 2 if not corners else 0.0 if letter == "s" else spare
+        ys = top + above + np.arange(n) * 1.4 * _STEP
         label = {"s": "state", "a": "action"}[letter] + (f" × {count}" if count and count > n else "")
         anchor, edge = ("start", x - 8) if letter == "s" else ("end", x + 8)
-        squares.append(_text(edge, ys[0] - 15, label, anchor))
+        at = ys[-1] + 22 if corners and letter == "a" else ys[0] - 15
+        squares.append(_text(edge, at, label, anchor))
         for y in ys:
             wires.append(_wires((x, float(y)), units[sees], colour))
             squares.append(_square(x, float(y), colour))
@@ -123,7 +128,7 @@ def draw_machine(
         place = (width / 2, top + height + below)
         wires.append(_wires(place, units, BIAS))
         squares += [_square(*place, BIAS), _text(place[0] + 14, place[1] + 4, "bias", "start")]
-    total = top + height + below + 16
+    total = top + height + below + (30 if corners else 16)
     lines = "".join(
         f'<line x1="{a[0]:.1f}" y1="{a[1]:.1f}" x2="{b[0]:.1f}" y2="{b[1]:.1f}"/>'
         for a, b in ((units[i], units[j]) for i, j in graph.edges)
@@ -135,7 +140,8 @@ def draw_machine(
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{total:.0f}" '
-        f'viewBox="0 0 {width:.0f} {total:.0f}" font-size="12" fill="var(--ink)">{"".join(wires)}'
+        f'viewBox="0 0 {width:.0f} {total:.0f}" font-size="12" fill="var(--ink)" '
+        f'style="display:block;margin:auto">{"".join(wires)}'
         f'<g stroke="var(--ink)" stroke-width="1.3" opacity="{strength:.2f}">{lines}</g>'
         f'<g stroke="var(--card)" stroke-width="1.5">{circles}</g>{"".join(squares)}</svg>'
     )
@@ -182,37 +188,43 @@ def _machine(network: Network, agent: AgentResult) -> tuple[str, str, str]:
     from circuits.boltzmann import build_graph
 
     graph = build_graph(**network["graph"])
-    n_state, n_action = _visible(network, agent, graph)
+    weights, n_state = _visible(network, agent, graph)
+    n_action = None if n_state is None else 1
     markup = draw_machine(graph, network["graph"], n_state, n_action, bool(network.get("bias")))
-    return graph.digest, _machine_caption(network, graph, n_state, n_action), markup
+    return graph.digest, _machine_caption(network, graph, weights, n_state), markup
 
 
 def _visible(network: Network, agent: AgentResult, graph: Graph) -> tuple[int | None, int | None]:
-    """The number of state and action nodes where the run's count of parameters tells them, else None.
+    """The number of weights and that of state nodes, where the run's count of parameters tells them, else None.
 
     The environment is not asked: to look at a report must not run what its recipe names.
     """
-    total = agent.n_parameters.get("total")
-    if agent.spec.get("algorithm") != "free_energy_q" or total is None:
+    algorithm = agent.spec.get("algorithm")
+    # all that is trained of the one, and the critics of the others
+    total = agent.n_parameters.get("total" if algorithm == "free_energy_q" else "critic")
+    machines = {"free_energy_q": 1, "ddpg": 1, "td3": 2, "sac": 2}.get(str(algorithm))
+    if total is None or machines is None or (network.get("quadratic") and algorithm != "free_energy_q"):
         return None, None
-    # the machine is all that is trained, and its action is one number
-    weights = (
-        total - graph.n_edges - bool(network.get("trainable_offset")) - 2 * bool(network.get("quadratic"))
-    )
-    weights -= int(graph.action_sees.sum()) + graph.n_hidden * bool(network.get("bias"))
-    n_state, rest = divmod(weights, int(graph.state_sees.sum()))
-    return (n_state, 1) if n_state > 0 and not rest else (None, None)
+    weights, rest = divmod(total, machines)
+    weights -= graph.n_edges + bool(network.get("trainable_offset")) + 2 * bool(network.get("quadratic"))
+    if rest or weights < 1:
+        return None, None
+    if algorithm != "free_energy_q":
+        return weights, None
+    seen = weights - int(graph.action_sees.sum()) - graph.n_hidden * bool(network.get("bias"))
+    n_state, rest = divmod(seen, int(graph.state_sees.sum()))
+    return (weights, n_state) if n_state > 0 and not rest else (None, None)
 
 
-def _machine_caption(network: Network, graph: Graph, n_state: int | None, n_action: int | None) -> str:
+def _machine_caption(network: Network, graph: Graph, weights: int | None, n_state: int | None) -> str:
     parts = [_count(graph.n_hidden, "hidden unit"), _count(graph.n_edges, "coupling")]
-    if n_state is not None and n_action is not None:
-        weights = n_state * int(graph.state_sees.sum()) + n_action * int(graph.action_sees.sum())
-        weights += graph.n_hidden * bool(network.get("bias"))
-        nodes = f"{_count(n_state, 'state node')}, {_count(n_action, 'action node')}"
-        parts.append(f"{_count(weights, 'weight')} ({nodes}{', bias node' if network.get('bias') else ''})")
-    elif network.get("bias"):
-        parts.append("bias node")
+    nodes = [] if n_state is None else [_count(n_state, "state node"), "1 action node"]
+    nodes += ["bias node"] if network.get("bias") else []
+    listed = ", ".join(nodes)
+    if weights is not None:
+        parts.append(f"{_count(weights, 'weight')}{f' ({listed})' if listed else ''}")
+    elif listed:
+        parts.append(listed)
     field = network.get("field", 0.0)
     settings = [
         f"transverse field {field:g}" if field else "no transverse field",
@@ -240,8 +252,8 @@ def _places(graph: Graph, spec: Mapping[str, Any]) -> Array:
     if graph.name == "layered":
         return _layers([int(width) for width in spec["widths"]])
     if graph.n_edges == 0:
-        columns = math.ceil(graph.n_hidden / 16)
-        return np.array([(k % columns, k // columns) for k in range(graph.n_hidden)]) * [4 * _STEP, _STEP]
+        columns = math.ceil(math.sqrt(graph.n_hidden / 4))
+        return np.array([(k % columns, k // columns) for k in range(graph.n_hidden)]) * [3 * _STEP, _STEP]
     return _ring(graph)
 
 
@@ -279,7 +291,7 @@ def _ring(graph: Graph) -> Array:
     rank = np.arange(n)
     angle = np.empty(n)
     angle[order] = np.pi * (1 - (rank + 0.5) / n) * np.where(rank % 2, -1, 1)
-    radius = max(2.2 * _STEP, n * 1.15 * _STEP / (2 * math.pi))
+    radius = max(2.2 * _STEP, n * 3.0 * _RADIUS / (2 * math.pi))
     return np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)
 
 

@@ -27,7 +27,7 @@ DASHES = (("solid", ""), ("dash", "9 6"), ("dot", "2.5 4"), ("dashdot", "9 4 2.5
 """Dashes that tell agents apart in a grey print too: Plotly's name and SVG's pattern."""
 MOST_BANDS = len(_LIGHT)
 """With more agents than this, bands would hide the lines: each agent has a panel of its own instead."""
-PANEL_COLUMNS = 3
+PANEL_COLUMNS = 2  # a telephone has no room for more
 
 PHASE_COLOURS: dict[str, int | str] = {
     "environment": 5,
@@ -127,11 +127,13 @@ def learning_panels(result: StudyResult) -> Figure:
     title |= {"y": 0, "yref": "paper", "yanchor": "bottom", "showarrow": False}
     layout |= {"annotations": [title], "shapes": []}
     agents = [(index, agent) for index, agent in enumerate(result.agents) if len(agent.grid)]
-    rows = panel_rows(result)
+    height = 1 / (
+        panel_rows(result) + 0.12
+    )  # of a row; a strip at the bottom holds the title of the shared axis
     for place, (index, agent) in enumerate(agents):
         number = "" if not place else str(place + 1)
         row, column = divmod(place, PANEL_COLUMNS)
-        top = 1 - row / (rows + 0.12)  # a strip at the bottom holds the title of the shared axis
+        top = 1 - row * height
         left, right = ((column + edge) / PANEL_COLUMNS for edge in (0.0, 0.94))
         below = place + PANEL_COLUMNS >= len(agents)
         layout[f"xaxis{number}"] = {
@@ -145,7 +147,7 @@ def learning_panels(result: StudyResult) -> Figure:
         }
         layout[f"yaxis{number}"] = {
             **axes["yaxis"],
-            "domain": [max(0.0, top - 0.72 / rows), top - 0.14 / rows],
+            "domain": [top - 0.76 * height, top - 0.14 * height],
             "anchor": f"x{number}",
             "showticklabels": column == 0,
             "nticks": 4,
@@ -161,11 +163,11 @@ def learning_panels(result: StudyResult) -> Figure:
         traces += [{**part, "xaxis": f"x{number}", "yaxis": f"y{number}"} for part in parts]
         layout["annotations"].append(
             {
-                "text": html.escape(agent.name),
+                "text": html.escape(agent.name if len(agent.name) <= 22 else agent.name[:21] + "…"),
                 "x": left,
                 "xref": "paper",
                 "xanchor": "left",
-                "y": top - 0.13 / rows,
+                "y": top - 0.13 * height,
                 "yref": "paper",
                 "yanchor": "bottom",
                 "showarrow": False,
@@ -267,7 +269,7 @@ def contributions_height(result: StudyResult) -> int:
 
 
 def _lines(part: Contribution) -> list[str]:
-    return textwrap.wrap(part.has, 44) or [part.agent]
+    return textwrap.wrap(part.has, 48) or [part.agent]
 
 
 def _with_interval(share: Estimate) -> str:

@@ -92,9 +92,9 @@ def curves(result: StudyResult) -> str:
         _agent_legend(result, solved=False),
         _figures_grid("curve", axes, 480 if many else 400),
     ]
-    if many:
+    if many and axes:
         title = "Each agent against interactions: interquartile mean with its 95 % band, and every seed"
-        parts.append(plot("curve-panels", title, 60 + 150 * figures.panel_rows(result)))
+        parts.append(plot("curve-panels", title, 60 + 140 * figures.panel_rows(result)))
     if result.threshold is not None:
         parts += [
             "<h2>Runs not solved yet</h2>",
@@ -238,7 +238,7 @@ def _agent_legend(result: StudyResult, solved: bool) -> str:
 
 _MACHINE_KEY = (
     '<p class="lead">Squares are the clamped nodes of state, action and bias, circles the hidden units; colours say '
-    "what a unit sees.</p>"
+    "what a unit sees, grey neither.</p>"
     '<ul class="legend">'
     + "".join(
         f'<li><svg width="14" height="14" aria-hidden="true"><circle cx="7" cy="7" r="6.5" fill="{colour}"/></svg>'

@@ -333,7 +333,7 @@ def _improvement_cells(pair: Pair) -> tuple[Cell, ...]:
 def _print_grid(grid: Grid, console: Console) -> None:
     """Print a grid, in parts below each other where it is wider than the console."""
     for part in _parts(grid, console.width):
-        console.print(_rich(part))
+        console.print(_rich(part, console.width))
 
 
 def _parts(grid: Grid, most: int) -> list[Grid]:
@@ -347,15 +347,22 @@ def _parts(grid: Grid, most: int) -> list[Grid]:
             used = label
         groups[-1].append(k)
         used += width
-    return [
-        Grid(
-            grid.title if group is groups[0] else "",
-            tuple(grid.columns[k] for k in group),
-            tuple((label, tuple(cells[k] for k in group)) for label, cells in grid.rows),
-            grid.note,
+    names = [name for name, _ in grid.rows]
+    # further parts repeat the names alone, where these tell the rows apart
+    again = [Cell(name.main) for name in names] if len({name.main for name in names}) == len(names) else names
+    parts = []
+    for group in groups:
+        first = group is groups[0]
+        rows = zip(names if first else again, (cells for _, cells in grid.rows), strict=True)
+        parts.append(
+            Grid(
+                grid.title if first else "",
+                tuple(grid.columns[k] for k in group),
+                tuple((name, tuple(cells[k] for k in group)) for name, cells in rows),
+                grid.note,
+            )
         )
-        for group in groups
-    ]
+    return parts
 
 
 _GAP, _MOST_LABEL = 3, 30  # between columns as rich sets them; longer labels take several lines
@@ -375,7 +382,28 @@ def _width(grid: Grid, index: int) -> int:
     return min(max(map(len, [*heading, *body]), default=0), 20)
 
 
-def _rich(grid: Grid) -> Table:
+def _widths(grid: Grid, most: int) -> list[int]:
+    """Width of each column: what it needs, and an equal part of the rest of the line until its texts fit in one."""
+    widths = [_width(grid, k) for k in range(len(grid.columns))]
+    spare = most - _label_width(grid) - _GAP - sum(width + _GAP for width in widths)
+    whole = [
+        max(
+            len(text)
+            for cell in (column, *(cells[k] for _, cells in grid.rows))
+            for text in (cell.main, cell.sub)
+        )
+        for k, column in enumerate(grid.columns)
+    ]
+    while short_ones := [k for k, width in enumerate(widths) if width < whole[k]]:
+        if spare < len(short_ones):
+            break
+        for k in short_ones:
+            widths[k] += 1
+        spare -= len(short_ones)
+    return widths
+
+
+def _rich(grid: Grid, most: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -389,9 +417,10 @@ def _rich(grid: Grid) -> Table:
         title_justify="left",
         pad_edge=False,
     )
-    table.add_column("", min_width=_label_width(grid), max_width=_MOST_LABEL)
-    for index, column in enumerate(grid.columns):
-        table.add_column(text(column, "bold"), justify="right", min_width=_width(grid, index))
+    # rich would narrow columns by their share of the line, below what a word needs
+    table.add_column("", width=_label_width(grid))
+    for column, width in zip(grid.columns, _widths(grid, most), strict=True):
+        table.add_column(text(column, "bold"), justify="right", width=width)
     for name, cells in grid.rows:
         table.add_row(text(name), *(text(cell, _VERDICT_STYLE.get(cell.main, "")) for cell in cells))
     return table

@@ -60,7 +60,9 @@ def test_no_gap_gives_no_share():
 def test_only_the_pairs_that_a_recipe_names_are_compared(tmp_path, simulated):
     folder = simulated.write_study(tmp_path, seeds=range(12))
     for path in folder.rglob("recipe.toml"):
-        text = path.read_text().replace("[study]\n", '[study]\npairs = [["twin", "random"], ["mlp", "twin"]]\n')
+        text = path.read_text().replace(
+            "[study]\n", '[study]\npairs = [["twin", "random"], ["mlp", "twin"]]\n'
+        )
         path.write_text(text)
     result = compare(folder)
     assert [(pair.hybrid, pair.opponent) for pair in result.pairs] == [("twin", "random"), ("mlp", "twin")]

@@ -283,6 +283,170 @@ def test_terminal_and_page_show_the_same_table(result: StudyResult, page: str) -
             assert html.escape(cell.sub) in page
 
 
+MACHINE = {
+    "kind": "boltzmann",
+    "graph": {"kind": "chimera", "rows": 1, "columns": 2},
+    "field": 0.5,
+    "beta": 2.0,
+    "sign": "mirrored",
+    "sampler": "sqa",
+    "sampler_options": {"reads": 50},
+}
+
+
+def annealed(result: StudyResult) -> dict[str, object]:
+    """The cells of the row on an annealer, by agent."""
+    row = next(cells for name, cells in agent_grid(result).rows if name.main == "On an annealer, modelled")
+    return {agent.name: cell for agent, cell in zip(result.agents, row, strict=True)}
+
+
+@pytest.mark.parametrize("threshold", [-100.0, None])
+def test_seconds_on_an_annealer_follow_the_vendors_formula(
+    tmp_path: Path, simulated: SimpleNamespace, threshold: float | None
+) -> None:
+    calls = {"seconds": {"environment": 2e-5, "quantum": 1e-3}, "executions": 7, "hardware_executions": 7}
+    agents = [
+        simulated.Agent("named", dict(MACHINE), **calls),
+        simulated.Agent("assumed", {**MACHINE, "sampler": "exact", "sampler_options": {}}, **calls),
+        simulated.Agent("gate", {**MACHINE, "sampler": "gate", "sampler_options": {}}, **calls),
+        simulated.Agent("mlp", {"kind": "mlp", "hidden": [8]}),
+    ]
+    result = compare(simulated.write_study(tmp_path, agents=agents, seeds=range(3), threshold=threshold))
+    cells = annealed(result)
+    for name, reads in (("named", 50), ("assumed", 100)):
+        agent = result.agent(name)
+        spent = agent.total if threshold is None else agent.to_threshold
+        submitted = round(spent["hardware_executions"].value)  # type: ignore[arg-type]
+        assert submitted > 1_000
+        readout = 10 ** np.interp(
+            math.log10(16), (0.7699665876947938, 1.7242758696010096), (1.8726623164229292, 2.125631787097315)
+        )
+        once = 15072.88 + reads * (20 + 20.54 + readout)  # microseconds, without the overhead of 10 to 20 ms
+        middle, low, high = (short(submitted * (once + 1e3 * start) / 1e6) for start in (15, 10, 20))
+        assert (cells[name].main, cells[name].sub) == (middle, f"{low} to {high}")  # type: ignore[attr-defined]
+    assert cells["gate"].main == cells["mlp"].main == "none"  # type: ignore[attr-defined]
+    assert "assumed to be 100" in agent_grid(result).note
+    labels = [name.main for name, _ in agent_grid(result).rows]
+    assert any(label.startswith("Sampler calls") for label in labels)
+    assert not any(label.startswith("Circuits") for label in labels)
+    # the formula's seconds enter no other number
+    seconds = next(cells for name, cells in agent_grid(result).rows if name.main.startswith("Seconds"))
+    named = result.agent("named")
+    measured = (named.total if threshold is None else named.to_threshold)["seconds"]
+    assert seconds[0].main == short(measured.value)  # type: ignore[arg-type]
+
+
+def test_a_study_of_both_kinds_speaks_of_both(tmp_path: Path, simulated: SimpleNamespace) -> None:
+    agents = [
+        *simulated.standard_agents()[:1],
+        simulated.Agent("machine", dict(MACHINE), hardware_executions=7),
+    ]
+    result = compare(simulated.write_study(tmp_path, agents=agents, seeds=range(3)))
+    assert any(name.main == "Circuits and sampler calls to threshold" for name, _ in agent_grid(result).rows)
+    assert annealed(result)["hybrid"].main == "none"  # type: ignore[attr-defined]
+    page = report_page(result)
+    assert page.count("<h2>Circuits and machines</h2>") == 1
+    assert "16 hidden units, 36 couplings" in page
+
+
+def test_a_study_without_machines_has_no_annealer(result: StudyResult) -> None:
+    labels = [name.main for name, _ in agent_grid(result).rows]
+    assert "On an annealer, modelled" not in labels
+    assert labels.count("Circuits to threshold") == 2
+    assert "annealer" not in agent_grid(result).note
+
+
+# many agents ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory, simulated: SimpleNamespace) -> StudyResult:
+    """Twelve agents, with an attribution, evaluated before the first step."""
+    kinds = [{"kind": "mlp", "hidden": [8 + k]} for k in range(12)]
+    agents = [simulated.Agent(f"agent-{k:02}", kind, 900.0 + 150.0 * k) for k, kind in enumerate(kinds)]
+    root = tmp_path_factory.mktemp("crowd")
+    study = simulated.write_study(root, agents=agents, seeds=range(4), from_start=True)
+    asked = '[attribution]\nbase = "agent-11"\nfull = "agent-00"\n\n[attribution.agents]\n'
+    asked += 'agent-04 = "a <b>word</b> of the recipe"\nagent-08 = "another"\n\n[[agents]]'
+    for recipe in study.rglob("recipe.toml"):
+        recipe.write_text(recipe.read_text().replace("[[agents]]", asked, 1))
+    return compare(study)
+
+
+def test_many_agents_stand_in_rows(crowd: StudyResult) -> None:
+    grid = agent_grid(crowd)
+    assert [name.main for name, _ in grid.rows] == [agent.name for agent in crowd.agents]
+    assert all(column.main for column in grid.columns)
+    assert len({(column.main, column.sub) for column in grid.columns}) == len(grid.columns)
+    assert all(len(cells) == len(grid.columns) for _, cells in grid.rows)
+    # the same numbers as with agents side by side
+    solved = [column.main for column in grid.columns].index("Solved")
+    assert [cells[solved].main for _, cells in grid.rows] == [f"{a.n_solved} of {a.n}" for a in crowd.agents]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_wide_terminal_table_goes_on_below_itself(crowd: StudyResult, width: int) -> None:
+    text = printed(crowd, width)
+    assert max(map(len, text.splitlines())) <= width
+    squeezed = "".join(text.split())
+    for column in agent_grid(crowd).columns:
+        assert column.main.split()[0] in text
+    for _, cells in agent_grid(crowd).rows:
+        assert all(cell.main.replace(" ", "") in squeezed for cell in cells)
+    assert text.count("agent-07") >= 3
+
+
+def test_thirty_two_agents_look_different() -> None:
+    assert len({figures.agent_style(index) for index in range(32)}) == 32
+
+
+def test_every_agent_of_many_has_a_line_and_a_panel_with_its_band(crowd: StudyResult) -> None:
+    import plotly.graph_objects as go
+
+    drawn = study_figures(crowd)
+    lines = drawn["curve-interactions"]["data"]
+    assert [line["name"] for line in lines] == [figures.agent_label(agent) for agent in crowd.agents]
+    assert len({(line["line"]["color"], line["line"]["dash"]) for line in lines}) == 12
+    panels = drawn["curve-panels"]
+    go.Figure(figures.resolve(panels, figures.palettes()["light"]))
+    for place, agent in enumerate(crowd.agents):
+        axis = f"x{place + 1}" if place else "x"
+        traces = [trace for trace in panels["data"] if trace["xaxis"] == axis]
+        assert traces[0]["x"].count(None) == agent.n  # every seed
+        assert traces[-1]["name"] == figures.agent_label(agent)
+        assert any("fill" in trace for trace in traces)
+    boxes = [
+        (panels["layout"][f"xaxis{k or ''}"], panels["layout"][f"yaxis{k or ''}"]) for k in (0, *range(2, 13))
+    ]
+    corners = [(x["domain"][0], y["domain"][0]) for x, y in boxes]
+    assert len(set(corners)) == 12
+    assert all(0 <= end <= 1 for x, y in boxes for end in (*x["domain"], *y["domain"]))
+    page = report_page(crowd)
+    assert all(f'id="{name}"' in page for name in drawn)
+
+
+def test_a_look_before_the_first_step_is_seen_whole(crowd: StudyResult) -> None:
+    for figure in (figures.learning_curves(crowd, "interactions"), figures.unsolved(crowd, "interactions")):
+        low, high = figure["layout"]["xaxis"]["range"]
+        assert low < 0 < crowd.budget < high
+        assert all(trace["x"][0] == 0 for trace in figure["data"])
+
+
+def test_the_attribution_is_drawn_with_its_intervals(crowd: StudyResult) -> None:
+    figure = study_figures(crowd)["contributions"]
+    parts = {part.agent: part for part in crowd.contributions}
+    assert [bar["name"] for bar in figure["data"]] == ["agent-08", "agent-04"]  # the first stands at the top
+    for bar in figure["data"]:
+        share = parts[bar["name"]].share
+        ends = bar["x"][0] - bar["error_x"]["arrayminus"][0], bar["x"][0] + bar["error_x"]["array"][0]
+        assert (bar["x"][0], *ends) == pytest.approx((share.value, share.low, share.high))
+    words = [note["text"] for note in figure["layout"]["annotations"]]
+    assert words[:2] == ["0: agent-11", "1: agent-00"]
+    assert any(text.startswith("a &lt;b&gt;word&lt;/b&gt; of the recipe<br><i>agent-04: ") for text in words)
+    assert [shape["x0"] for shape in figure["layout"]["shapes"]] == [0, 1]
+    assert "What covers the gap between agent-11 and agent-00" in report_page(crowd)
+
+
 # page ------------------------------------------------------------------------------------------------
 
 
