@@ -61,8 +61,8 @@ def energy(result: StudyResult) -> str:
     return (
         "<h2>What is measured and what is not</h2>"
         f'<div class="card">{listed}{f"<ul>{gaps}</ul>" if gaps else ""}</div>'
-        "<p>Seconds are measured by the process clock. Circuits and sampler calls executed are counted exactly; what hardware "
-        "would have run is computed from the gradient rule (parameter shift) and the number of commuting "
+        "<p>Seconds are measured by the process clock. Circuits and sampler calls executed are counted exactly; "
+        "what hardware would have run is computed from the gradient rule (parameter shift) and the number of commuting "
         "groups. The uncertainty of joules is the standard uncertainty of their source. It is the same for "
         "every agent on this machine, so it moves all joules together and drops out of a ratio of agents "
         "priced by the same source; intervals over seeds do not contain it.</p>"

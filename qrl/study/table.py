@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-MOST_LOOKS = 8
+MOST_LOOKS = 10
 MOST_COLUMNS = 8
 """More agents than this stand in rows."""
 
