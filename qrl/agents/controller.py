@@ -6,13 +6,11 @@ import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import BasePolicy
 
 from baselines.adaptive_control import (
     AdaptiveController,
@@ -24,14 +22,14 @@ from baselines.adaptive_control import (
 from baselines.bayesian_optimisation import BayesianOptimisation
 from baselines.gaussian_process import GPMPC
 from baselines.orbit_correction import OrbitCorrector
-from qrl.agents.base import StatefulAgent
 from qrl.agents.build import child_seed
+from qrl.agents.stepping import SteppingAgent
 from qrl.agents.training_env import TrainingEnv, Transform
 from qrl.errors import InputError, nearest
 from qrl.ledger import phase
 
 
-class ControllerAgent(StatefulAgent, BaseAlgorithm):
+class ControllerAgent(SteppingAgent):
     """A controller that learns from every transition of one environment, while it acts.
 
     The controller sees observations in the environment's own units, whatever the study's transform, and acts in
@@ -39,18 +37,12 @@ class ControllerAgent(StatefulAgent, BaseAlgorithm):
     do now, ``deterministic`` or not.
     """
 
-    env: TrainingEnv
-    _last_obs: Any
     _last_episode_starts: Any
 
     def __init__(self, env: TrainingEnv, controller: AdaptiveController) -> None:
-        super().__init__(policy=BasePolicy, env=env, learning_rate=0.0, support_multi_env=True)
-        self.policy = None  # type: ignore[assignment]
+        super().__init__(env)
         self.controller = controller
         self._learns = type(controller).observe is not AdaptiveController.observe
-
-    def _setup_model(self) -> None:
-        """There is nothing to set up."""
 
     @property
     def updates(self) -> int:
@@ -95,39 +87,13 @@ class ControllerAgent(StatefulAgent, BaseAlgorithm):
             self.controller.restart()
         return self._to_environment(self.controller.action(self._readings(observation))), None
 
-    def learn(  # type: ignore[override]
-        self,
-        total_timesteps: int,
-        callback: Any = None,
-        log_interval: int = 100,
-        tb_log_name: str = "controller",
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> Self:
-        """Step the environment for the budget and learn from each step."""
-        total_timesteps, callback = self._setup_learn(
-            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
-        )
-        callback.on_training_start(locals(), globals())
-        while self.num_timesteps < total_timesteps:
-            callback.on_rollout_start()
-            dones, infos = self._step()
-            callback.update_locals(locals())
-            if not callback.on_step():
-                break
-            self._update_info_buffer(infos, dones)
-            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
-            callback.on_rollout_end()
-        callback.on_training_end()
-        return self
-
     def _step(self) -> tuple[np.ndarray, list[dict[str, Any]]]:
         before = self._readings(self._last_obs[0])
         with phase("act"):
             if self._last_episode_starts[0]:
                 self.controller.begin(before)
             action = self.controller.explore(before)
-            self._last_obs, _, dones, infos = self.env.step(self._to_environment(action)[None])  # type: ignore[assignment]
+            self._last_obs, _, dones, infos = self.env.step(self._to_environment(action)[None])
         self._last_episode_starts = dones
         self.num_timesteps += 1
         after = infos[0]["terminal_observation"] if dones[0] else self._last_obs[0]

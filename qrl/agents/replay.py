@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any, ClassVar
@@ -209,17 +210,17 @@ class ActionValuePolicy(PlainObservations, BasePolicy):
         self.trained = [p for p in self.q_net.parameters() if p.requires_grad]
         self.optimizer = optimizer_class(self.trained, lr=lr_schedule(1), **optimizer_kwargs)
 
+    @abstractmethod
     def make_q_net(self) -> nn.Module:
         """A new network of action values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def values(self, observations: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """Q(s, a) of stored transitions, ``(batch, 1)``, differentiable by the parameters."""
-        raise NotImplementedError
 
+    @abstractmethod
     def target_values(self, observations: torch.Tensor) -> torch.Tensor:
         """max_a Q(s, a) by the target network, ``(batch, 1)``."""
-        raise NotImplementedError
 
     def calibrate(self, observations: torch.Tensor, actions: torch.Tensor) -> None:
         """Before the first update: set what depends on the level of the values; nothing by default."""
