@@ -307,7 +307,8 @@ class AwakeSteering(BeamLineEnv):
     | `step_limit` | int or None | `None` | 1 | steps of an episode; None: the variant's |
     | `reject_solved` | bool | `True` | | draw starts again until outside the threshold |
 
-    t counts steps since the last seeded reset, over episodes. A threshold of 0.2-0.5 mm needs several modes.
+    t counts steps since the last seeded reset, over episodes; `reset(options={"clock": t})` sets it, which is how
+    a machine that drifts is evaluated as it is, not as it was. A threshold of 0.2-0.5 mm needs several modes.
     The drift is a thin quadrupole error at the magnet's centre, R'_ij = R_ij -+ dk1l R_iq R_qj (horizontal,
     vertical): see `environments.optics.AwakeOptics.gradient_error`.
 

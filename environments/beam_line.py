@@ -21,6 +21,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
+from environments.options import integer
 from environments.state import generator_from, generator_state, restore_space, space_state
 
 __all__ = ["BeamLine", "BeamLineEnv", "Outcome", "check_options", "check_render_mode", "info_of"]
@@ -155,12 +156,19 @@ class BeamLineEnv(gym.Env[Observations, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
-        """Start an episode; with a `seed` also start both random streams and the clock anew. `options` is
-        not used."""
+        """Start an episode; with a `seed` also start both random streams and the clock anew.
+
+        `options = {"clock": t}` sets the step count that a drift follows: a machine as it is after t steps.
+
+        Raises: ValueError or TypeError for a clock that is no count.
+        """
+        clock = start_clock(options)
         super().reset(seed=seed)
         if seed is not None or self._noise_random is None:
             self._noise_random = self.np_random.spawn(1)[0]
             self._clock[:] = 0
+        if clock is not None:
+            self._clock[:] = clock
         self._kicks = self.line.draw_start(self.np_random, int(self._clock[0]))[None, :]
         self._elapsed = 0
         observation, outcome = self._look()
@@ -238,6 +246,12 @@ def info_of(outcome: Outcome, row: int) -> dict[str, Any]:
     info: dict[str, Any] = {name: float(values[row]) for name, values in outcome.details.items()}
     info["success"] = bool(outcome.solved[row])
     return info
+
+
+def start_clock(options: dict[str, Any] | None) -> int | None:
+    """The entry `clock` of a reset's options, None without one. Raises: ValueError or TypeError in one line."""
+    clock = (options or {}).get("clock")
+    return None if clock is None else integer("clock", clock, low=0, high=2**53)
 
 
 def check_render_mode(mode: str | None) -> None:

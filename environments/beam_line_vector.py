@@ -20,6 +20,7 @@ from environments.beam_line import (
     check_options,
     check_render_mode,
     info_of,
+    start_clock,
 )
 from environments.options import integer
 from environments.state import generator_from, generator_state, restore_space, space_state
@@ -77,6 +78,11 @@ class BeamLineVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[An
         self._has_reset = False
 
     @property
+    def clock(self) -> npt.NDArray[np.int64]:
+        """Steps since the last seeded reset, over episodes, (num_envs,): what a drift follows."""
+        return self._clock.copy()
+
+    @property
     def kicks(self) -> Floats:
         """Present corrector kicks, (num_envs, n_correctors), rad."""
         return self._kicks.copy()
@@ -84,10 +90,12 @@ class BeamLineVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[An
     def reset(  # type: ignore[override]
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
-        """Start an episode in every copy; see the class for seeds. `options` is not used.
+        """Start an episode in every copy; see the class for seeds, and `BeamLineEnv.reset` for `options`.
 
-        Raises: ValueError where a list of seeds has another length than `num_envs`.
+        Raises: ValueError where a list of seeds has another length than `num_envs`, ValueError or TypeError for a
+        clock that is no count.
         """
+        clock = start_clock(options)
         seeds = _seeds(seed, self.num_envs)
         for row, own in enumerate(seeds):
             if own is None and self._start_randoms[row] is not None:
@@ -98,6 +106,8 @@ class BeamLineVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[An
             self._clock[row] = 0
             if row == 0:
                 self._np_random, self._np_random_seed = generator, int(used)
+        if clock is not None:
+            self._clock[:] = clock
         self._has_reset = True
         self._ended[:] = False
         self._restart(np.ones(self.num_envs, dtype=np.bool_))

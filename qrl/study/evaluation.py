@@ -74,14 +74,18 @@ class Evaluator:
         own = () if self._measured is None else self._measure(_Idle(self.env.single_action_space))
         check_measure(measure, own, "success" in infos)
 
-    def __call__(self, agent: StatefulAgent) -> Evaluation:
-        """Evaluate; the agent's random state afterwards is what it was before."""
+    def __call__(self, agent: StatefulAgent, clock: int = 0) -> Evaluation:
+        """Evaluate; the agent's random state afterwards is what it was before.
+
+        An environment that drifts (it has a ``clock``) is evaluated as it is after ``clock`` steps, not as it was.
+        """
         with agent.undisturbed():
-            played = self._play(agent)
+            played = self._play(agent, clock)
             return played if self._measured is None else replace(played, measures=self._measure(agent))
 
-    def _play(self, agent: Any) -> Evaluation:
-        observations, _ = self.env.reset(seed=self.seed)
+    def _play(self, agent: Any, clock: int) -> Evaluation:
+        options = {"clock": clock} if hasattr(self.env.unwrapped, "clock") else None
+        observations, _ = self.env.reset(seed=self.seed, options=options)
         returns = np.zeros(self.episodes)
         lengths = np.zeros(self.episodes, dtype=np.int64)
         running = np.ones(self.episodes, dtype=bool)

@@ -175,7 +175,7 @@ class Recorder(BaseCallback):
                 f"a trained parameter is NaN or infinite after {step} interactions; lower the learning rate"
             )
         with self.ledger.phase("evaluate"):
-            result = self._evaluator(self.agent)
+            result = self._evaluator(self.agent, self._clock)
             record = {
                 "interactions": step,
                 "episodes": self.episodes_done,
@@ -196,10 +196,16 @@ class Recorder(BaseCallback):
     def _confirmation(self, result: Evaluation) -> dict[str, Any] | None:
         if self._confirm is None or self._solved or not self._reached(result):
             return None
-        fresh = self._confirm(self.agent)
+        fresh = self._confirm(self.agent, self._clock)
         self._solved = self._reached(fresh)
         returns = {"return_mean": fresh.mean, "returns": list(fresh.returns)}
         return {**returns, "lengths": list(fresh.lengths), **_told(fresh), "passed": self._solved}
+
+    @property
+    def _clock(self) -> int:
+        """Steps of each training environment."""
+        agent: Any = self.agent
+        return int(agent.num_timesteps // agent.n_envs)
 
     def _reached(self, result: Evaluation) -> bool:
         record = {"return_mean": result.mean, "lengths": result.lengths, **_told(result)}

@@ -161,6 +161,32 @@ def test_quadrupole_drift_is_the_thin_lens_formula_and_follows_the_clock():
     assert np.abs(orbit[2] - env.line.outcome(kicks[2:3], NOW).orbit[0]).max() > 1e-4
 
 
+@pytest.mark.parametrize("clock", [0, 250, 1500])
+def test_a_reset_can_start_at_a_later_clock(clock):
+    """The scalar and the vectorised machine then have the response of that time, whatever ran before."""
+    options = {"quadrupole_drift": 0.4}
+    one, many = AwakeSteering(**options), AwakeSteeringVector(num_envs=3, **options)
+    for env in (one, many):
+        env.reset(seed=0)
+        env.reset(seed=5, options={"clock": clock})
+    assert one.state()["clock"][0] == clock
+    np.testing.assert_array_equal(many.clock, clock)
+    still = np.zeros(10, dtype=np.float32)
+    kicks = one.kicks
+    info = one.step(still)[4]
+    expected = np.sqrt(np.mean((one.line.response_at(clock + 1) @ kicks) ** 2))
+    assert info["rms"] == pytest.approx(expected, rel=1e-12)
+    one.reset(seed=5)
+    assert one.state()["clock"][0] == 0
+
+
+@pytest.mark.parametrize("clock", [-1, 2.5, True])
+def test_a_clock_that_is_no_count_is_refused(clock):
+    for env in (AwakeSteering(), AwakeSteeringVector(num_envs=2)):
+        with pytest.raises((ValueError, TypeError), match="clock"):
+            env.reset(seed=0, options={"clock": clock})
+
+
 def test_vertical_drift_has_the_other_sign():
     """A focusing error in one plane defocuses the other: the thin kick changes sign with the plane."""
     for plane, sign in (("horizontal", -1.0), ("vertical", 1.0)):

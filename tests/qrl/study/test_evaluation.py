@@ -57,6 +57,20 @@ def test_side_by_side_is_one_by_one_in_gymnasiums_synchronous_vector(name):
         assert play(env, agent, env.reset(seed=9 + index)[0]) == expected
 
 
+def test_a_machine_that_drifts_is_evaluated_as_it_is():
+    """An operator's corrector that knows the response of step 0 needs more steps once the machine has drifted."""
+    options = {"quadrupole_drift": 0.5, "threshold": 3e-4}
+    agent = qrl.build_agent(
+        {"algorithm": "controller", "controller": "svd"},
+        lambda: make_environment("qrl/AwakeSteering-v0", options, None),
+    )
+    evaluator = Evaluator("qrl/AwakeSteering-v0", options, None, 40, seed=3)
+    fresh, drifted = evaluator(agent), evaluator(agent, clock=500)
+    assert max(fresh.lengths) == 1
+    assert max(drifted.lengths) > 1
+    assert evaluator(agent) == fresh
+
+
 def test_an_evaluation_leaves_no_trace_and_repeats():
     agent = qrl.build_agent(AGENTS["dqn"], "CartPole-v1", seed=0)
     agent.learn(60)
