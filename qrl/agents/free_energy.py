@@ -16,7 +16,8 @@ class FreeEnergyPolicy(ActionValuePolicy):
     """Greedy policy of a network Q(s, a) for n discrete actions, which it sees as n numbers even in [-1, 1].
 
     The network has one action node: two actions are -1 and +1. Values of all actions of a batch are asked for in one
-    call of ``batch x n`` rows.
+    call of ``batch x n`` rows. A machine whose sampler draws acts by moments alone (``BoltzmannMachine.line_values``):
+    what free energies cost beyond them is spent on learning only.
     """
 
     def __init__(self, observation_space: Any, action_space: Any, *args: Any, **kwargs: Any) -> None:
@@ -54,7 +55,12 @@ class FreeEnergyPolicy(ActionValuePolicy):
         return self.all_values(self.q_net_target, observations).amax(1, keepdim=True)
 
     def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
-        return self.all_values(self.q_net, observation).argmax(1)
+        sampler = getattr(self.q_net, "sampler", None)
+        if sampler is None or sampler.exact:
+            return self.all_values(self.q_net, observation).argmax(1)
+        machine: Any = self.q_net
+        values: torch.Tensor = machine.line_values(self.features(observation), self.levels)
+        return values.argmax(1)
 
 
 class FreeEnergyQ(TemporalDifference):

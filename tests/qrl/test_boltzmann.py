@@ -332,6 +332,37 @@ def test_one_call_a_batch_and_no_free_energy_where_moments_do():
     assert machine.weights.ne(0).all()
 
 
+@pytest.mark.parametrize("sign", ["mirrored", "negative"])
+@pytest.mark.parametrize("quadratic", [False, True])
+def test_values_on_a_line_are_differences_of_q(sign, quadratic):
+    """The integral of the moments between actions is what free energies differ by."""
+    machine = make("field", sign=sign, quadratic=quadratic, sampler="exact")
+    (state,) = inputs(5, 2)
+    levels = torch.tensor([[-1.0, 0.5], [-0.2, 0.5], [0.3, -0.4], [1.0, 1.0]], dtype=torch.float64)
+    values = machine.line_values(state, levels, nodes=16)
+    with torch.no_grad():
+        exact = torch.cat([machine(state, level.expand(5, 2)) for level in levels], dim=1)
+    torch.testing.assert_close(values, exact - exact[:, :1], rtol=0.0, atol=1e-8)
+    coarse = machine.line_values(state, levels, nodes=1)
+    assert (coarse - values).abs().max() > 1e-3
+
+
+def test_values_on_a_line_ask_a_sampler_that_draws_for_no_free_energy():
+    options = {"sampler": "sqa", "sampler_options": {"sweeps": 400}}
+    machine = make("field", n_action=1, **options)
+    (state,) = inputs(6, 2)
+    levels = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    with Ledger("run", 0, "agent") as ledger:
+        values = machine.line_values(state, levels)
+        assert (
+            ledger.totals()["executions"] == 6 * 8
+        )  # six states, one gap, eight nodes, no intermediate ensemble
+    twin = make("field", n_action=1, sampler="exact")
+    with torch.no_grad():
+        wanted = twin(state, levels[1].expand(6, 1)) - twin(state, levels[0].expand(6, 1))
+    torch.testing.assert_close(values[:, 1:], wanted, rtol=0.0, atol=0.1)
+
+
 def test_a_sampler_without_free_energies_is_refused():
     class Moments(Recorder):
         def thermal(self, problem, *, free_energy=True, seed=None) -> Thermal:

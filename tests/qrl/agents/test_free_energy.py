@@ -168,6 +168,31 @@ def test_requests_are_batched_and_ended_episodes_cost_none():
     assert rows == [150]
 
 
+def test_a_machine_that_is_sampled_acts_by_moments_alone():
+    """Two states at three actions cost two gaps of eight moments each, and choose as the exact machine does."""
+    network = {**MACHINE, "sampler": "sqa", "sampler_options": {"sweeps": 400}, "init_scale": 2.0}
+    sampled = built(Steps([0.0]), network=network)
+    exact = built(Steps([0.0]), network={**network, "sampler": "exact", "sampler_options": {}})
+    observations = np.random.default_rng(2).uniform(-1, 1, (60, 2)).astype(np.float32)
+    states = torch.from_numpy(observations)
+    with torch.no_grad():
+        values = exact.policy.all_values(exact.policy.q_net, states)
+    asked, real = [], type(sampled.policy.q_net.sampler).thermal
+
+    def recorded(self, problem, *, free_energy=True, seed=None):
+        asked.append((len(problem.biases), free_energy))
+        return real(self, problem, free_energy=free_energy, seed=seed)
+
+    sampler = sampled.policy.q_net.sampler
+    sampler.thermal = recorded.__get__(sampler)
+    chosen = sampled.predict(observations, deterministic=True)[0]
+    assert asked == [(60 * 2 * 8, False)]
+    best, second = values.topk(2, dim=1).values.T
+    clear = (best - second > 0.15).numpy()
+    assert clear.sum() > 30
+    assert (chosen == values.argmax(1).numpy())[clear].all()
+
+
 def test_epsilon_falls_linearly_and_rates_reach_their_end():
     agent = built(
         Steps([0.0] * 5),
