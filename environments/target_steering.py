@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,8 @@ class TargetSteeringOptions:
     """Offer a third action that leaves the kick as it is."""
     bpm_noise: float = 0.0
     """Standard deviation of the monitor's reading, m."""
+    bpm_offset: float = 0.0
+    """What the monitor reads for a beam on the axis, m: a monitor that is not aligned."""
     phase_drift: float = 0.0
     """Amplitude A of the optics drift, rad: both phase advances from the dipole grow by A sin(pi 0.001 t)."""
     corrector_limit: float | None = None
@@ -81,6 +83,7 @@ class TargetSteeringOptions:
         flag("with_stay", self.with_stay)
         flag("reject_solved", self.reject_solved)
         real("bpm_noise", self.bpm_noise, low=0.0, high=0.1, unit="m")
+        real("bpm_offset", self.bpm_offset, low=-0.1, high=0.1, unit="m")
         real("phase_drift", self.phase_drift, low=0.0, high=0.5, unit="rad")
         real("success_threshold", self.success_threshold, low=0.2, high=0.99)
         integer("step_limit", self.step_limit, low=1, high=1_000_000)
@@ -175,6 +178,11 @@ class TargetSteeringLine(BeamLine):
             details={"intensity": intensity, "kick": kick.copy()},
         )
 
+    def read(self, orbit: Floats, generators: Sequence[np.random.Generator]) -> Floats:
+        """As `BeamLine.read`, from a monitor that stands off the axis."""
+        seen = super().read(orbit, generators)
+        return seen + self.options.bpm_offset if self.options.bpm_offset else seen
+
     def encode(self, readings: Floats) -> npt.NDArray[np.float32]:
         """Observations from readings (N, 1): (N, 1) in metre, or (N, 8) bits, most significant first."""
         if not self.binary:
@@ -220,7 +228,7 @@ class TargetSteeringLine(BeamLine):
         weakest = root * math.sin(BPM.mu - DIPOLE.mu - drift)
         strongest = root * math.sin(BPM.mu - DIPOLE.mu + drift)
         kick = min(self.position_limit / weakest + KICK_STEP, self.corrector_limit)
-        high = kick * strongest + NOISE_MARGIN * self.bpm_noise
+        high = kick * strongest + NOISE_MARGIN * self.bpm_noise + abs(self.options.bpm_offset)
         return gym.spaces.Box(-high, high, (1,), dtype=np.float32)
 
 
@@ -309,6 +317,7 @@ class TargetSteering(BeamLineEnv):
     | `observation` | str | `"continuous"` | | or `"binary"` |
     | `with_stay` | bool | `False` | | third action that changes nothing |
     | `bpm_noise` | float | 0 | m | normal noise of each reading, in [0, 0.1] |
+    | `bpm_offset` | float | 0 | m | reading of a beam on the axis, in [-0.1, 0.1] |
     | `phase_drift` | float | 0 | rad | both phase advances grow by A sin(pi 0.001 t), A in [0, 0.5] |
     | `corrector_limit` | float or None | `None` | rad | largest kick; beyond it the dipole saturates |
     | `success_threshold` | float | 0.85 | 1 | share of I_max that is success, in [0.2, 0.99] |
@@ -398,7 +407,7 @@ def optimality_states(
     assert isinstance(line, TargetSteeringLine)
     side = np.linspace(line.edge_kick, KICK_RANGE, n_states // 2 + 1)[1:]
     kicks = np.concatenate([-side[::-1], side])
-    observations = line.encode(line.m12_bpm * kicks[:, None])
+    observations = line.encode(line.m12_bpm * kicks[:, None] + line.options.bpm_offset)
     for wrapper in reversed(_observation_wrappers(env)):
         observations = np.stack([wrapper.observation(row) for row in observations])
     return observations, np.where(kicks > 0.0, 0, 1).astype(np.int64)

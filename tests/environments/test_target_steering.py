@@ -175,6 +175,26 @@ def test_binary_observation_is_the_bin_in_bits(line):
     np.testing.assert_array_equal(binary.encode(-positions[:, None]), -bits)
 
 
+def test_an_offset_moves_the_reading_and_nothing_else():
+    plain, shifted = TargetSteering(), TargetSteering(bpm_offset=4e-3)
+    many = TargetSteeringVector(num_envs=3, bpm_offset=4e-3)
+    for seed in range(5):
+        clean, info = plain.reset(seed=seed)
+        seen, same = shifted.reset(seed=seed)
+        assert info == same
+        np.testing.assert_allclose(seen - clean, 4e-3, rtol=1e-5)
+        np.testing.assert_array_equal(many.reset(seed=[seed] * 3)[0], np.stack([seen] * 3))
+        assert shifted.step(1)[1:4] == plain.step(1)[1:4]
+
+
+def test_an_offset_beyond_the_goal_makes_the_sign_of_a_reading_wrong():
+    """4 mm off, the beam on one side reads up to 1.16 mm: 36 of 100 states there have the sign of the other side."""
+    env = TargetSteering(bpm_offset=4e-3)
+    observations, best = optimality_states(env)
+    assert optimality(sign_policy, env) == np.mean((observations[:, 0] > 0) == (best == 0)) == 0.82
+    assert optimality(lambda seen: np.where(seen[:, 0] > 4e-3, 0, 1), env) == 1.0
+
+
 def test_noise_moves_the_reading_and_nothing_else():
     quiet, noisy = TargetSteering(), TargetSteering(bpm_noise=1e-3)
     readings = []
