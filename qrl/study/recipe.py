@@ -249,10 +249,13 @@ def load_recipe(
 ) -> Recipe:
     """Read a TOML recipe, apply ``PATH=VALUE`` overrides and a seed range, and validate it.
 
+    A recipe that says ``extends = "other.toml"`` (a path from its own folder) is that recipe with what it says itself
+    in place: tables are merged entry by entry, everything else is replaced.
+
     Raises:
         InputError: unreadable file, not TOML, unknown override path, or any invalid entry.
     """
-    data = _read_toml(Path(path))
+    data = _extended(_read_toml(Path(path)), Path(path))
     for override in overrides:
         apply_override(data, override)
     if seeds is not None:
@@ -298,6 +301,27 @@ def _read_toml(path: Path) -> dict[str, Any]:
     if not data:
         raise InputError("recipe", str(path), "is empty", "see experiments/ for examples")
     return data
+
+
+def _extended(data: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The recipe with what it takes over from the one it extends."""
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise InputError("extends", base, "is no path", 'write e.g. extends = "recipe.toml"')
+    taken = _read_toml(path.parent / base)
+    if "extends" in taken:
+        raise InputError("extends", base, "extends another recipe itself", "extend that one")
+    return _merged(taken, data)
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    both = base.keys() & own.keys()
+    inner = {
+        k: _merged(base[k], own[k]) for k in both if isinstance(base[k], dict) and isinstance(own[k], dict)
+    }
+    return {**base, **own, **inner}
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:

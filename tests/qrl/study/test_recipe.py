@@ -147,3 +147,47 @@ def test_toml_writer_quotes_what_it_must():
 
 def test_recipe_type_is_exported():
     assert isinstance(make_recipe(RECIPE), Recipe)
+
+
+EXTENDED = """
+[study]
+name = "base"
+seeds = "0:4"
+[environment]
+id = "qrl/AwakeSteering-v0"
+options = { variant = "awake-2mm", threshold = 1e-3 }
+[[agents]]
+algorithm = "random"
+"""
+
+
+def test_a_recipe_extends_another_one(tmp_path):
+    (tmp_path / "base.toml").write_text(EXTENDED)
+    (tmp_path / "folder").mkdir()
+    own = tmp_path / "folder" / "own.toml"
+    own.write_text(
+        'extends = "../base.toml"\n[study]\nname = "own"\n[environment.options]\nthreshold = 5e-4\nbpm_noise = 1e-4\n'
+    )
+    recipe, base = load_recipe(own), load_recipe(tmp_path / "base.toml")
+    assert (recipe.study.name, recipe.study.seeds) == ("own", "0:4")
+    assert recipe.environment.options == {"variant": "awake-2mm", "threshold": 5e-4, "bpm_noise": 1e-4}
+    assert recipe.agents == base.agents
+    assert base.environment.options == {"variant": "awake-2mm", "threshold": 1e-3}
+    # what is stored with a run stands alone
+    (tmp_path / "resolved.toml").write_text(recipe.to_toml())
+    assert load_recipe(tmp_path / "resolved.toml") == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends = 3", "extends: 3 is no path"),
+        ('extends = "nowhere.toml"', "nowhere.toml does not exist"),
+        ('extends = "own.toml"', "extends: own.toml extends another recipe itself"),
+    ],
+)
+def test_what_cannot_be_extended(tmp_path, text, message):
+    (tmp_path / "own.toml").write_text(text + '\n[study]\nname = "own"\n')
+    with pytest.raises(InputError) as error:
+        load_recipe(tmp_path / "own.toml")
+    assert message in str(error.value)
