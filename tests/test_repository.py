@@ -10,7 +10,7 @@ import pytest
 from qrl.study.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
-EXPERIMENTS = sorted(path.parent for path in ROOT.glob("experiments/*/recipe.toml"))
+RECIPES = sorted(ROOT.glob("experiments/*/*.toml"))
 SOURCES = [
     path
     for package in ("qrl", "circuits", "environments", "baselines")
@@ -18,16 +18,21 @@ SOURCES = [
 ]
 
 
-@pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
-def test_an_experiment_has_recipe_readme_and_expectation(folder):
-    recipe = load_recipe(folder / "recipe.toml")
-    expected = json.loads((folder / "expected.json").read_text())
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_an_experiment_has_recipe_readme_and_expectation(path):
+    """`recipe.toml` is the experiment; further recipes beside it extend it, each with its own expectation."""
+    recipe, main = load_recipe(path), path.name == "recipe.toml"
+    expected = json.loads(
+        path.with_name("expected.json" if main else f"{path.stem}.expected.json").read_text()
+    )
     assert set(expected) == {"command", "metric", "seeds", "agents"}
-    assert set(expected["agents"]) == {agent.name for agent in recipe.agents}
+    agents = {agent.name for agent in recipe.agents}
+    assert set(expected["agents"]) == agents if main else set(expected["agents"]) <= agents
     assert all(a["low"] <= a["value"] <= a["high"] for a in expected["agents"].values())
-    readme = (folder / "README.md").read_text()
-    assert expected["command"] in readme
-    assert recipe.study.name == folder.name
+    readme = (path.parent / "README.md").read_text()
+    assert expected["command"].partition(" --agents")[0] in readme
+    assert recipe.study.name == path.parent.name + ("" if main else f"-{path.stem}")
+    assert main or recipe != load_recipe(path.with_name("recipe.toml"))
 
 
 def test_nothing_is_unpickled_or_evaluated():

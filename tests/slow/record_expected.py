@@ -1,10 +1,11 @@
-"""Write an experiment's expected.json from a finished study: `python record_expected.py STUDY_DIR EXPERIMENT_DIR`."""
+"""Write what is expected of a recipe from its finished study: `python record_expected.py STUDY_DIR RECIPE`."""
 
 import json
 import sys
 from pathlib import Path
 
 from qrl.study.comparison import compare
+from qrl.study.recipe import load_recipe
 from qrl.study.score import label
 
 
@@ -27,11 +28,15 @@ def expectations(study: Path, command: str) -> dict:
                 key: round(getattr(getattr(agent, recorded), key), 4) for key in ("value", "low", "high")
             }
             for agent in result.agents
+            if agent.n
         },
     }
 
 
 if __name__ == "__main__":
-    study, experiment = Path(sys.argv[1]), Path(sys.argv[2])
-    recorded = expectations(study, f"qrl run experiments/{experiment.name}/recipe.toml")
-    (experiment / "expected.json").write_text(json.dumps(recorded, indent=2) + "\n")
+    study, recipe = Path(sys.argv[1]), Path(sys.argv[2])
+    recorded = expectations(study, f"qrl run experiments/{recipe.parent.name}/{recipe.name}")
+    if len(recorded["agents"]) < len(load_recipe(recipe).agents):
+        recorded["command"] += " --agents " + ",".join(recorded["agents"])
+    name = "expected.json" if recipe.name == "recipe.toml" else f"{recipe.stem}.expected.json"
+    recipe.with_name(name).write_text(json.dumps(recorded, indent=2) + "\n")

@@ -11,7 +11,7 @@ from qrl.study.comparison import compare
 from qrl.study.results import read_run
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-RECORDED = sorted(EXPERIMENTS.glob("*/expected.json"))
+RECORDED = sorted(EXPERIMENTS.glob("*/*expected.json"))
 
 
 def run(recipe, out, *arguments):
@@ -20,13 +20,22 @@ def run(recipe, out, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_rerun_falls_inside_the_recorded_interval(path, tmp_path):
     expected = json.loads(path.read_text())
-    run(path.parent / "recipe.toml", tmp_path, "--seeds", expected["seeds"])
-    result = compare(tmp_path / path.parent.name)
+    name = "recipe" if path.name == "expected.json" else path.name.removesuffix(".expected.json")
+    run(
+        path.parent / f"{name}.toml",
+        tmp_path,
+        "--seeds",
+        expected["seeds"],
+        "--agents",
+        ",".join(expected["agents"]),
+    )
+    (study,) = tmp_path.iterdir()
+    result = compare(study)
     recorded = "final_return" if result.measure == "return" else "mean_return"
-    found = {agent.name: getattr(agent, recorded).value for agent in result.agents}
+    found = {agent.name: getattr(agent, recorded).value for agent in result.agents if agent.n}
     assert found.keys() == expected["agents"].keys()
     for name, value in found.items():
         bounds = expected["agents"][name]
