@@ -182,7 +182,7 @@ def test_a_recipe_extends_another_one(tmp_path):
     ("text", "message"),
     [
         ("extends = 3", "extends: 3 is no path"),
-        ('extends = "nowhere.toml"', "nowhere.toml does not exist"),
+        ('extends = "nowhere.toml"', "does not exist; check the path"),
         ('extends = "own.toml"', "extends: own.toml extends another recipe itself"),
     ],
 )
