@@ -20,7 +20,8 @@ class Contribution:
 
     `has` is what sets it apart from the base, in the recipe's words. `score` is the mean over seeds of its score
     averaged over training; `share` is (its score - the base's) / (the full one's - the base's), 0 for the base and 1
-    for the full one, seeds resampled together.
+    for the full one, seeds resampled together. It is unknown where the interval of that gap holds zero: what may not be
+    there has no parts.
     """
 
     agent: str
@@ -44,7 +45,10 @@ def attribute(recipe: Mapping[str, Any], agents: Mapping[str, AgentResult]) -> t
         if (agent := agents.get(name)) is None or not agent.n:
             continue
         own, low, high = _common(agent, base, full)
-        found.append(Contribution(name, str(has), bootstrap(_mean, own), bootstrap(_share, own, low, high)))
+        share = bootstrap(_share, own, low, high)
+        if _may_be_zero(bootstrap(_mean, high - low)):
+            share = Estimate(None, None, None, share.n)
+        found.append(Contribution(name, str(has), bootstrap(_mean, own), share))
     return tuple(found)
 
 
@@ -56,6 +60,10 @@ def _common(*agents: AgentResult) -> list[Array]:
     ]
     seeds = sorted(set.intersection(*(set(scores) for scores in by_seed)))
     return [np.array([scores[seed] for seed in seeds]) for scores in by_seed]
+
+
+def _may_be_zero(gap: Estimate) -> bool:
+    return gap.low is not None and gap.high is not None and gap.low <= 0.0 <= gap.high
 
 
 def _mean(values: Array) -> Array:

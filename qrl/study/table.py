@@ -172,7 +172,8 @@ def attribution_grid(result: StudyResult) -> Grid | None:
         title=f"What covers the gap between {base} and {full}",
         columns=(Cell(label(result.measure), "mean over training"), Cell("share of the gap")),
         rows=rows,
-        note=f"0 is {base}, 1 is {full}. Intervals: 95 %, seeds resampled together.",
+        note=f"0 is {base}, 1 is {full}. Intervals: 95 %, seeds resampled together. "
+        "A share is unavailable where the gap may be none.",
     )
 
 

@@ -354,9 +354,8 @@ def test_values_on_a_line_ask_a_sampler_that_draws_for_no_free_energy():
     levels = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     with Ledger("run", 0, "agent") as ledger:
         values = machine.line_values(state, levels)
-        assert (
-            ledger.totals()["executions"] == 6 * 8
-        )  # six states, one gap, eight nodes, no intermediate ensemble
+        # six states, one gap, eight nodes, and no intermediate ensemble
+        assert ledger.totals()["executions"] == 6 * 8
     twin = make("field", n_action=1, sampler="exact")
     with torch.no_grad():
         wanted = twin(state, levels[1].expand(6, 1)) - twin(state, levels[0].expand(6, 1))

@@ -7,6 +7,7 @@ from pathlib import Path
 from qrl.study.comparison import compare
 from qrl.study.recipe import load_recipe
 from qrl.study.score import label
+from qrl.study.statistics import Estimate
 
 
 def expectations(study: Path, command: str) -> dict:
@@ -23,14 +24,14 @@ def expectations(study: Path, command: str) -> dict:
         "command": command,
         "metric": f"{what}, interquartile mean over seeds with stratified-bootstrap 95 % interval",
         "seeds": f"{seeds[0]}:{seeds[-1] + 1}",
-        "agents": {
-            agent.name: {
-                key: round(getattr(getattr(agent, recorded), key), 4) for key in ("value", "low", "high")
-            }
-            for agent in result.agents
-            if agent.n
-        },
+        "agents": {agent.name: _rounded(getattr(agent, recorded)) for agent in result.agents if agent.n},
     }
+
+
+def _rounded(estimate: Estimate) -> dict:
+    """To four digits; of a constant the bounds may be rounded to the other side of it."""
+    value, low, high = (round(x, 4) for x in (estimate.value, estimate.low, estimate.high))
+    return {"value": value, "low": min(low, value), "high": max(high, value)}
 
 
 if __name__ == "__main__":

@@ -169,7 +169,7 @@ def test_requests_are_batched_and_ended_episodes_cost_none():
 
 
 def test_a_machine_that_is_sampled_acts_by_moments_alone():
-    """Two states at three actions cost two gaps of eight moments each, and choose as the exact machine does."""
+    """Three actions have two gaps, eight moments each; where the exact machine is clear, it chooses the same."""
     network = {**MACHINE, "sampler": "sqa", "sampler_options": {"sweeps": 400}, "init_scale": 2.0}
     sampled = built(Steps([0.0]), network=network)
     exact = built(Steps([0.0]), network={**network, "sampler": "exact", "sampler_options": {}})

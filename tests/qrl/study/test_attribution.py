@@ -1,5 +1,7 @@
 """Shares of a gap: by hand on simulated studies, with intervals, and refused where names are wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,20 @@ def test_no_gap_gives_no_share():
     from qrl.study.attribution import _share
 
     assert np.isnan(_share(np.ones(3), np.ones(3), np.ones(3)))
+
+
+def test_a_gap_that_chance_explains_has_no_parts(study):
+    """Two agents that differ by noise alone: a ratio of noise to noise would be any number."""
+    agents = {agent.name: agent for agent in study.agents}
+    noise = np.random.default_rng(0).normal(0.0, 1.0, agents["twin"].n)
+    noise -= noise.mean() - 0.05
+    agents["hybrid"] = replace(
+        agents["twin"], name="hybrid", mean_returns=agents["twin"].mean_returns + noise
+    )
+    recipe = {"attribution": {"base": "twin", "full": "hybrid", "agents": {"mlp": "two layers of 64"}}}
+    parts = attribute(recipe, agents)
+    assert [part.share.value for part in parts] == [None] * 3
+    assert parts[1].score.value is not None
 
 
 def test_only_the_pairs_that_a_recipe_names_are_compared(tmp_path, simulated):
