@@ -44,10 +44,17 @@ def _pennylane(target: str | None) -> Backend:
     return PennyLaneBackend() if target is None else PennyLaneBackend(target)
 
 
+def _aer(target: str | None) -> Backend:
+    from circuits.backends.aer import AerBackend
+
+    return AerBackend(target)
+
+
 BACKENDS: dict[str, Callable[[str | None], Backend]] = {
     "native": _native,
     "torch": _torch,
     "pennylane": _pennylane,
+    "aer": _aer,
 }
 """Backend kinds and their factories, which take the part of the name after the colon, or None."""
 
