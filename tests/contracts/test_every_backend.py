@@ -11,6 +11,7 @@ ROWS = {
     "torch": ["torch"],
     "pennylane": ["pennylane", "pennylane:lightning.qubit"],
     "aer": ["aer"],
+    "primitive": ["primitive", "primitive:aer"],
 }
 NAMES = [name for names in ROWS.values() for name in names]
 OBSERVABLES = ["ZZI", {"XIY": 0.5, "IIZ": -1.0}, "III"]
