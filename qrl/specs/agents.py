@@ -97,7 +97,7 @@ class DQNSpec(LearnerBase):
     """Instead of the linear fall: epsilon is multiplied by this after each episode, down to its final value."""
     loss: Literal["huber", "mse"] = "huber"
     """Of the temporal differences: smooth L1 (Stable-Baselines3's), or their mean square."""
-    max_grad_norm: Rate = 10.0
+    max_grad_norm: Positive = 10.0
     """Bound on the joint gradient norm."""
 
 
