@@ -37,7 +37,11 @@ _CHUNK_BYTES = 2**27
 
 
 def spectrum(
-    circuit: Circuit, parameters: ArrayLike | None = None, *, max_degree: float | None = None
+    circuit: Circuit,
+    parameters: ArrayLike | None = None,
+    *,
+    max_degree: float | None = None,
+    shortest: int | None = None,
 ) -> Floats:
     r"""Return the frequencies that an expectation value can have as a function of the features, up to sign.
 
@@ -51,16 +55,18 @@ def spectrum(
         parameters: ``(n_parameters,)``, of which those that multiply a feature count; None takes each of them as 1, so
             that frequencies come in units of the scales.
         max_degree: keep the frequencies with :math:`|\omega|_1` up to this; None keeps all.
+        shortest: keep at most so many of them, those of smallest :math:`|\omega|_1`; the others are not worked out, so
+            that circuits with astronomically many frequencies are no obstacle. None keeps all.
 
     Returns:
         ``(K, n_features)`` in radians per unit of the feature, one of each pair :math:`\pm\omega` (its first entry that
         is not 0 is positive), by rising :math:`|\omega|_1`; the first row is the zero vector.
 
     Raises:
-        TypeError: ``max_degree`` is no number.
+        TypeError: ``max_degree`` is no number or ``shortest`` no integer.
         ValueError: an angle that reads a feature through a squash or in a product, whose expectation values are no
-            trigonometric polynomials; parameters of a wrong length; ``max_degree`` below 0; more than
-            ``MAX_FREQUENCIES`` frequencies.
+            trigonometric polynomials; parameters of a wrong length; ``max_degree`` below 0, ``shortest``
+            below 1; more than ``MAX_FREQUENCIES`` frequencies.
 
     Source: M. Schuld, R. Sweke and J. J. Meyer, arXiv:2008.08605, Sec. II (generators with eigenvalues +-1/2).
 
@@ -73,18 +79,32 @@ def spectrum(
     if limit < 0.0:
         raise ValueError(f"max_degree: {max_degree} is below 0; use a number >= 0, or None for all")
     steps, counts = _generators(circuit, parameters)
+    if shortest is None:
+        return _up_to_sign(_sums(steps, counts, limit))
+    integer("shortest", shortest, 1)
+    lengths = np.abs(steps).sum(axis=1)
+    limit, degree = min(limit, float(counts @ lengths)), 0.0
     found = np.zeros((1, circuit.n_features))
+    while len(found) < shortest and degree < limit:
+        degree = min(limit, degree + float(lengths.min()))
+        found = _up_to_sign(_sums(steps, counts, degree))
+    return found[:shortest]
+
+
+def _sums(steps: Floats, counts: NDArray[np.int64], limit: float) -> Floats:
+    """All sums of multiples of the steps, each at most ``counts`` times either way, up to a length."""
+    found = np.zeros((1, steps.shape[1]))
     for index, (step, count) in enumerate(zip(steps, counts, strict=True)):
         sums = found[:, None] + np.arange(-count, count + 1)[:, None] * step
-        found = np.unique(np.round(sums.reshape(-1, circuit.n_features), _DIGITS) + 0.0, axis=0)
+        found = np.unique(np.round(sums.reshape(-1, len(step)), _DIGITS) + 0.0, axis=0)
         # What is still to come can take each entry back by so much.
         back = (counts[index + 1 :, None] * np.abs(steps[index + 1 :])).sum(axis=0)
         found = found[np.clip(np.abs(found) - back, 0.0, None).sum(axis=1) <= limit + 10.0**-_DIGITS]
         if len(found) > 2 * MAX_FREQUENCIES:
             raise ValueError(
-                f"spectrum: more than {MAX_FREQUENCIES} frequencies; give a max_degree, or encode fewer features"
+                f"spectrum: more than {MAX_FREQUENCIES} frequencies; give max_degree or shortest to cut it"
             )
-    return _up_to_sign(found)
+    return found
 
 
 def _generators(circuit: Circuit, parameters: ArrayLike | None) -> tuple[Floats, NDArray[np.int64]]:
@@ -126,7 +146,7 @@ def _up_to_sign(rows: Floats) -> Floats:
     kept = np.unique(_positive(rows), axis=0)
     if len(kept) > MAX_FREQUENCIES:
         raise ValueError(
-            f"spectrum: {len(kept)} frequencies are more than {MAX_FREQUENCIES}; give a smaller max_degree"
+            f"spectrum: {len(kept)} frequencies are more than {MAX_FREQUENCIES}; give a smaller max_degree, or shortest"
         )
     return kept[np.argsort(np.abs(kept).sum(axis=1).round(_DIGITS), kind="stable")]
 

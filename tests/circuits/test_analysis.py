@@ -119,6 +119,23 @@ def test_max_degree_keeps_exactly_the_low_frequencies(layers, qubits, features, 
     assert len(np.unique(np.concatenate([everything, -everything[1:]]), axis=0)) == 2 * len(everything) - 1
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    layers=st.integers(1, 3), qubits=st.integers(1, 3), features=st.integers(1, 3), count=st.integers(1, 40)
+)
+def test_shortest_is_the_beginning_of_the_spectrum(layers, qubits, features, count):
+    circuit = reuploading(qubits, layers, features)
+    np.testing.assert_array_equal(spectrum(circuit, shortest=count), spectrum(circuit)[:count])
+
+
+def test_the_shortest_of_very_many_frequencies():
+    """9^14 sums: never listed. Of length 0, 1 and 2 there are 1, 14 and 14 + 14 * 13 up to sign."""
+    found = spectrum(reuploading(14, 4), shortest=300)
+    lengths = np.abs(found).sum(axis=1)
+    assert [int((lengths == k).sum()) for k in (0, 1, 2)] == [1, 14, 196]
+    assert len(found) == 300
+
+
 @pytest.mark.parametrize(
     ("circuit", "options", "field"),
     [
@@ -127,6 +144,7 @@ def test_max_degree_keeps_exactly_the_low_frequencies(layers, qubits, features, 
         (reuploading(1, 1), {"parameters": [1.0]}, "parameters"),
         (reuploading(1, 1), {"max_degree": -1.0}, "max_degree"),
         (reuploading(4, 3), {}, "spectrum"),
+        (reuploading(1, 1), {"shortest": 0}, "shortest"),
         (reuploading(12, 3), {"max_degree": 3.0}, "spectrum"),
     ],
 )
