@@ -33,3 +33,8 @@ gym.register(
     entry_point="environments.frequency_bandit:FrequencyBandit",
     vector_entry_point="environments.frequency_bandit:FrequencyBanditVector",
 )
+gym.register(
+    id="qrl/AntennaSelection-v0",
+    entry_point="environments.antenna_selection:AntennaSelection",
+    vector_entry_point="environments.antenna_selection:AntennaSelectionVector",
+)

@@ -28,6 +28,10 @@ ROWS = {
     ],
     "qrl/CHSHGame-v0": [{}],
     "qrl/FrequencyBandit-v0": [{}, {"frequency": 7}],
+    "qrl/AntennaSelection-v0": [
+        {},
+        {"n_antennas": 5, "layout": 7, "spacing": 0.5, "support_points": 5, "steps": 30},
+    ],
 }
 CASES = [(name, options) for name, rows in ROWS.items() for options in rows]
 for_every_environment = pytest.mark.parametrize(("name", "options"), CASES)
