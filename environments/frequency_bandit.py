@@ -87,9 +87,9 @@ class FrequencyBandit(TaskEnv):
     is a trigonometric polynomial bounded by 1 on the encoding's spectrum: below degree k it is worth exactly 0, from
     degree k to 3k - 1 at most 1/2 (the mean over all shifts by pi/k, each with the sign that cos(k s) takes there, is
     worth the same, keeps the bound, and holds the frequency k alone). A **softmax** over expectation values is no
-    polynomial and leaks past that: with degree 1 and k = 3 it can reach 2/(3 pi) = 0.212. A **table** over fine bins, or
-    any universal network, reaches the best value, 2/pi = 0.637. So the task separates ways to read a circuit out, not
-    quantum from classical.
+    polynomial and leaks past that: with degree 1 and k = 3 it can reach 2/(3 pi) = 0.212. A **table** over fine bins,
+    or any universal network, reaches the best value, 2/pi = 0.637. So the task separates ways to read a circuit out
+    and does not separate quantum from classical.
 
     All of this holds for actions that are drawn. A greedy evaluation takes the sign of 2p - 1 and is another policy.
 
