@@ -10,8 +10,10 @@ import math
 from collections.abc import Callable
 
 import torch
-from stable_baselines3.common.distributions import sum_independent_dims
+from stable_baselines3.common.distributions import CategoricalDistribution, sum_independent_dims
 from torch import Tensor
+
+from qrl.networks import BornHead
 
 Pullback = Callable[[Tensor, Tensor], Tensor]
 
@@ -55,6 +57,20 @@ class Categorical:
             return gradient - gradient.sum(-1, keepdim=True) * log_p.exp()
 
         return log_p.gather(-1, index).squeeze(-1), -(bounded * p).sum(-1), back
+
+
+class BornDistribution(CategoricalDistribution):
+    """Stable-Baselines3's categorical distribution, whose head takes note of the bias of its estimates."""
+
+    def __init__(self, action_dim: int, head: BornHead) -> None:
+        super().__init__(action_dim)
+        self.head = head
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """As Stable-Baselines3's, ``(batch,)``."""
+        found = super().log_prob(actions)
+        self.head.observe(found)
+        return found
 
 
 class Gaussian:

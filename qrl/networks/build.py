@@ -280,8 +280,10 @@ def _fourier(spec: FourierNetwork | RandomFourierNetwork, n_inputs: int, n_outpu
     if matched is None:
         if spec.match is not None:
             raise _unresolved(spec.match, "matched")
-        n_values = n_outputs
-        body = _series(spec, n_inputs, n_values, None)
+        size = "degree" if isinstance(spec, FourierNetwork) else "n_features"
+        if getattr(spec, size) is None:
+            raise InputError(f"network.{size}", "nothing", "is given here", f"give {size} or match")
+        body = _series(spec, n_inputs, n_outputs, None)
     else:
         circuit = build_circuit(matched, n_inputs)
         # a Born head's probabilities have no counterpart; logits take their place

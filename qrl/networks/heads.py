@@ -125,6 +125,7 @@ class BornHead(nn.Module):
         super().__init__()
         self.shots = shots
         self.floor = floor if floor is not None else EXACT_FLOOR if shots is None else min(1.0 / shots, 0.5)
+        self.bias = 0.0
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """``(batch, n_actions) -> (batch, n_actions)``: probabilities to their logarithms."""
@@ -134,20 +135,19 @@ class BornHead(nn.Module):
         """The gradient by the probabilities; arguments as ``ScaleHead.gradient``."""
         return upstream / values.clamp(min=self.floor)
 
-    def relative_bias(self, log_prob: torch.Tensor) -> torch.Tensor:
-        r"""Mean relative bias of :math:`1 / \hat P`, by which estimated gradients are too long; 0 if exact.
+    def observe(self, log_prob: torch.Tensor) -> None:
+        r"""Keep in ``bias`` by how much estimated gradients of these actions are too long, relatively; 0 if exact.
 
-        :math:`E[1/\hat P] P - 1 = (1 - P) / (m P)` to first order in :math:`1 / m` for m shots.
+        The mean of :math:`E[1/\hat P] P - 1 = (1 - P) / (m P)`, to first order in :math:`1 / m` for m shots.
 
         Args:
             log_prob: ``(batch,)``, log-probabilities of the actions that were taken.
 
         Source: own construction (second-order expansion of the reciprocal of a binomial proportion).
         """
-        if self.shots is None:
-            return log_prob.new_zeros(())
-        p = log_prob.exp().clamp(min=self.floor)
-        return ((1.0 - p) / (self.shots * p)).mean()
+        if self.shots is not None:
+            p = log_prob.detach().exp().clamp(min=self.floor)
+            self.bias = float(((1.0 - p) / (self.shots * p)).mean())
 
 
 class _FlooredLogarithm(torch.autograd.Function):
@@ -166,6 +166,14 @@ class _FlooredLogarithm(torch.autograd.Function):
 
 
 AnyHead = ScaleHead | BornHead
+
+
+def annealed(network: nn.Module) -> tuple[SoftmaxHead, ...]:
+    """The heads of a network whose inverse temperature changes over the budget."""
+    heads = (module for module in network.modules() if isinstance(module, SoftmaxHead))
+    return tuple(head for head in heads if head.final != head.start)
+
+
 _HEADS: dict[str, Callable[[Head, int], ScaleHead]] = {"softmax": SoftmaxHead}
 POLICY_HEADS = ("softmax", "born")
 """Kinds that only a policy over discrete actions has a use for."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from torch import nn
 
 from qrl.errors import InputError, nearest
@@ -18,6 +19,7 @@ from qrl.specs import (
     MatchedMLPNetwork,
     QuantumNetwork,
     RandomFourierNetwork,
+    TabularNetwork,
 )
 
 
@@ -135,3 +137,15 @@ def _counterpart(peer: Any, field: str, n_inputs: int, n_outputs: int) -> tuple[
         return reference, build_action_value(reference, n_inputs, 1)
     outputs = network_outputs(peer.algorithm, n_outputs)
     return reference, build_network(reference, n_inputs, outputs, policy=True)
+
+
+def check_observations(agent: Any, space: spaces.Space) -> None:
+    """Refuse tabular networks for observations that are not discrete.
+
+    Raises:
+        InputError: there is no table of this observation space.
+    """
+    for field in ("network", "critic"):
+        if isinstance(getattr(agent, field, None), TabularNetwork) and not isinstance(space, spaces.Discrete):
+            why, fix = f"has no table for observations {type(space).__name__}", "use another kind"
+            raise InputError(f"{field}.kind", "tabular", why, fix)

@@ -288,9 +288,8 @@ class FourierNetwork(Spec):
 
     @model_validator(mode="after")
     def _one_spectrum(self) -> FourierNetwork:
-        if (self.degree is None) == (self.match is None and self.matched is None):
-            given = "both" if self.degree is not None else "neither"
-            raise InputError("degree", given, "of degree and match are given", "give one of them")
+        if self.degree is not None and (self.match is not None or self.matched is not None):
+            raise InputError("degree", self.degree, "is given beside match", "give one of them")
         return self
 
 
@@ -313,12 +312,6 @@ class RandomFourierNetwork(Spec):
     """Standard deviation of a frequency's components, in units of one over the observation's; without ``match``."""
     head: Head | None = None
     """As in ``mlp``; the matched agent's by default."""
-
-    @model_validator(mode="after")
-    def _a_size(self) -> RandomFourierNetwork:
-        if self.n_features is None and self.match is None and self.matched is None:
-            raise InputError("n_features", "nothing", "is given here", "give n_features or match")
-        return self
 
 
 class TabularNetwork(Spec):

@@ -289,9 +289,3 @@ def test_a_twin_critic_is_matched_to_the_machine():
     assert agent.spec.critic.n_parameters == n_machine
     ours = sum(p.numel() for p in agent.critic.q_networks[0].parameters())
     assert abs(ours - n_machine) <= 0.1 * n_machine
-
-
-def test_what_sac_cannot_take():
-    spec = {"algorithm": "sac", "network": {**SMALL, "head": {}}}
-    with pytest.raises(InputError, match=r"network\.head"):
-        qrl.build_agent(spec, gym.make("Pendulum-v1"))
