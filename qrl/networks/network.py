@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
@@ -70,7 +71,7 @@ class Chain(nn.Sequential):
     """
 
     def __init__(self, stages: dict[str, nn.Module]) -> None:
-        super().__init__(stages)
+        super().__init__(OrderedDict(stages))
         self._perceptrons = [Perceptron.of(stage) for stage in self]
         # the gradient is carried back to the first stage that learns, no further
         learns = [any(p.requires_grad for p in stage.parameters()) for stage in self]

@@ -1,6 +1,5 @@
 """Actor-critics: Stable-Baselines3's numbers with classical critics, and the free-energy critic's own way to learn."""
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3
@@ -13,7 +12,6 @@ from qrl.agents.build import build_agent, seed_everything
 from qrl.agents.optim import GroupedAdam
 from qrl.agents.replay import GaussianNoise
 from qrl.agents.training_env import TrainingEnv, make_environment
-from qrl.errors import InputError
 from qrl.specs import agent_spec
 
 SMALL = {"kind": "mlp", "hidden": [8, 6]}
