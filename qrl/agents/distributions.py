@@ -29,6 +29,11 @@ class Categorical:
         return (p / torch.empty_like(p).exponential_(1.0)).argmax(-1), log_p
 
     @staticmethod
+    def note(outputs: Tensor) -> Tensor:
+        """The note of ``sample``, for actions that were drawn elsewhere."""
+        return _normalised(outputs)[0]
+
+    @staticmethod
     def log_prob(notes: Tensor, actions: Tensor) -> Tensor:
         """Log-probabilities ``(..., batch)`` of sampled actions, from the stacked notes of their samples."""
         return notes.gather(-1, actions.unsqueeze(-1)).squeeze(-1)

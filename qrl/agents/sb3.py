@@ -151,7 +151,7 @@ class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
         if not self.measured:
             return self.actions.sample(self.mlp_extractor.forward_actor(features))
         actions = self._measure(features)
-        return actions, self.actions.sample(self.mlp_extractor.forward_actor(features))[1]
+        return actions, Categorical.note(self.mlp_extractor.forward_actor(features))
 
     @property
     def measured(self) -> bool:

@@ -16,10 +16,10 @@ from qrl.specs import (
     EquivariantMLPNetwork,
     FourierNetwork,
     Head,
-    MatchedMLPNetwork,
     QuantumNetwork,
     RandomFourierNetwork,
     TabularNetwork,
+    is_unmatched,
 )
 
 
@@ -93,12 +93,7 @@ def resolve_agent(agent: Any, peers: Mapping[str, Any], n_inputs: int, n_outputs
 
 def _match(spec: Any, field: str, peers: Mapping[str, Any], n_inputs: int, n_outputs: int) -> Any:
     """A network with what it takes from its counterpart: the number of trained values or the circuit, and the head."""
-    fourier = isinstance(spec, FourierNetwork | RandomFourierNetwork)
-    if not fourier and not isinstance(spec, MatchedMLPNetwork | EquivariantMLPNetwork):
-        return spec
-    resolved = spec.matched if fourier else spec.n_parameters
-    optional = not isinstance(spec, MatchedMLPNetwork)
-    if resolved is not None or (optional and spec.match is None):
+    if not is_unmatched(spec):
         return spec
     peer = peers.get(spec.match or "")
     if peer is None:
@@ -110,7 +105,7 @@ def _match(spec: Any, field: str, peers: Mapping[str, Any], n_inputs: int, n_out
     head = spec.head if spec.head is not None else getattr(reference, "head", None)
     if head is not None and head.kind == "born":
         head = None
-    if not fourier:
+    if not isinstance(spec, FourierNetwork | RandomFourierNetwork):
         return spec.model_copy(update={"n_parameters": count_parameters(module), "head": head})
     if not isinstance(reference, QuantumNetwork):
         why, fix = (

@@ -59,6 +59,7 @@ from qrl.specs.networks import (
     SymmetricMLPNetwork,
     Symmetry,
     TabularNetwork,
+    is_unmatched,
 )
 
 __all__ = [
@@ -111,5 +112,6 @@ __all__ = [
     "Unit",
     "agent_spec",
     "input_error",
+    "is_unmatched",
     "register_model",
 ]

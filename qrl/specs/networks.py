@@ -383,6 +383,14 @@ ActionValueSpec = Annotated[
 """Networks from state and action, joined where they are of the kinds above, to one value Q(s, a)."""
 
 
+def is_unmatched(network: Any) -> bool:
+    """Whether a network still lacks what it takes from another agent of its study: a size or a circuit."""
+    if isinstance(network, MatchedMLPNetwork):
+        return network.n_parameters is None
+    taken = getattr(network, "matched", None) or getattr(network, "n_parameters", None)
+    return getattr(network, "match", None) is not None and taken is None
+
+
 class LearningRates(Spec):
     """Learning rates by parameter group, each defaulting to the agent's ``learning_rate``."""
 
