@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
@@ -100,6 +100,8 @@ class ActorCriticNetworks(nn.Module):
 
 class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
     """``ActorCriticPolicy`` whose logits (or means) and values come straight from the agent's networks."""
+
+    action_dist: Distribution
 
     def __init__(self, *args: Any, agent: Any, **kwargs: Any) -> None:
         self.agent = agent

@@ -37,8 +37,10 @@ from qrl.specs import (
 if TYPE_CHECKING:
     from circuits import Circuit
 
+MAX_FREQUENCIES = 10_000
+"""Frequencies of a circuit that a Fourier series takes over of its own accord, at most."""
 MAX_GRID = 10**6
-"""Frequency vectors that a Fourier series of a given degree is chosen from, at most."""
+"""Integer vectors that the frequencies of a given degree are chosen from, at most."""
 
 
 def build_network(
@@ -304,16 +306,16 @@ def _series(
     spec: FourierNetwork | RandomFourierNetwork, n_inputs: int, n_values: int, circuit: Circuit | None
 ) -> nn.Module:
     from baselines.fourier import RandomFourier, TruncatedFourier
-    from circuits.analysis import spectrum
 
-    found = None if circuit is None else spectrum(circuit)
     if isinstance(spec, FourierNetwork):
-        frequencies = _grid(spec.degree or 0, n_inputs) if found is None else _half(found)
-        return TruncatedFourier(_shortest(frequencies, spec.max_frequencies), n_values)
+        frequencies = (
+            _integers(spec.degree or 0, n_inputs) if circuit is None else _spectrum(circuit, spec.degree)
+        )
+        return TruncatedFourier(frequencies, n_values)
+    drawn_from = None if circuit is None else _spectrum(circuit, spec.degree)
 
     def features(n: int) -> nn.Module:
-        chosen = None if found is None else _half(found)
-        return RandomFourier(n_inputs, n_values, n, chosen, spec.scale, None)
+        return RandomFourier(n_inputs, n_values, n, drawn_from, spec.scale, None)
 
     if spec.n_features is not None or circuit is None:
         return features(spec.n_features or 1)
@@ -327,25 +329,36 @@ def _size(count: Callable[[int], int], target: int) -> int:
     return max(1, round(1 + (target - one) / (two - one)))
 
 
-def _grid(degree: int, n_inputs: int) -> np.ndarray:
-    """Integer frequency vectors with components up to a degree, one of k and -k, ``(K, n_inputs)``."""
+def _integers(degree: int, n_inputs: int) -> np.ndarray:
+    """All k of integers with ``|k|_1 <= degree``, one of k and -k, by rising ``|k|_1``; ``(K, n_inputs)``."""
     if (2 * degree + 1) ** n_inputs > MAX_GRID:
-        why, fix = f"gives more than {MAX_GRID} frequencies on {n_inputs} inputs", "lower it"
+        why, fix = f"gives too many frequencies on {n_inputs} inputs", "lower it"
         raise InputError("network.degree", degree, why, fix)
     axes = np.meshgrid(*[np.arange(-degree, degree + 1)] * n_inputs, indexing="ij")
-    return _half(np.stack([axis.ravel() for axis in axes], 1).astype(float))
+    grid = np.stack([axis.ravel() for axis in axes], 1).astype(float)
+    # in this order -k comes as far from the end as k from the start: the second half, with zero first
+    half = grid[len(grid) // 2 :]
+    length = np.abs(half).sum(1)
+    order = np.argsort(length, kind="stable")
+    return half[order][length[order] <= degree]
 
 
-def _half(frequencies: np.ndarray) -> np.ndarray:
-    """Of each pair k and -k the one whose first component that is not zero is positive; zero stays."""
-    first = (frequencies != 0.0).argmax(1)
-    leading = np.take_along_axis(frequencies, first[:, None], 1)[:, 0]
-    return frequencies[leading >= 0.0]
+def _spectrum(circuit: Circuit, degree: int | None) -> np.ndarray:
+    """A circuit's frequencies up to a degree, by default the largest at which they are few enough to be kept."""
+    from circuits.analysis import spectrum
 
-
-def _shortest(frequencies: np.ndarray, most: int) -> np.ndarray:
-    """The ``most`` shortest frequency vectors, shortest first; equal lengths in the order given."""
-    return frequencies[np.argsort(np.linalg.norm(frequencies, axis=1), kind="stable")[:most]]
+    if degree is not None:
+        return spectrum(circuit, max_degree=degree)
+    # from below, since listing all of a wide circuit's takes minutes; no frequency is longer than this
+    terms = circuit.angle_map
+    longest = np.abs(terms.coefficient[(terms.features < circuit.n_features).any(1)]).sum()
+    found = spectrum(circuit, max_degree=1)
+    for more in range(2, math.ceil(longest) + 1):
+        larger = spectrum(circuit, max_degree=more)
+        if len(larger) > MAX_FREQUENCIES:
+            break
+        found = larger
+    return found
 
 
 def _equivariant(

@@ -270,27 +270,19 @@ class BilinearNetwork(Spec):
 class FourierNetwork(Spec):
     """A truncated Fourier series: what a circuit without squash can express, with free coefficients.
 
-    Outputs are ``sum_k a_k cos(k x) + b_k sin(k x)`` with trained a and b, over integer frequencies k up to ``degree``
-    in each component, or over those of another agent's circuit, between whose classical layers it then stands.
+    Outputs are ``sum_k a_k cos(k x) + b_k sin(k x)`` with trained a and b. The frequencies are all integer ones up to
+    ``degree``, or those of another agent's circuit, between whose classical layers the series then stands.
     """
 
     kind: Literal["fourier"] = "fourier"
     degree: PositiveInt | None = None
-    """Largest frequency in a component of the observation."""
+    """Largest ``|k|_1``. With ``match`` by default that of the circuit, or the largest with at most 10,000 k."""
     match: str | None = None
     """Name of the agent of the same study whose circuit's spectrum is used."""
     matched: QuantumNetwork | None = None
     """That agent's network; found from ``match`` if absent."""
-    max_frequencies: PositiveInt = 4096
-    """Frequency vectors kept, the shortest first; k and -k count as one."""
     head: Head | None = None
     """As in ``mlp``; the matched agent's by default."""
-
-    @model_validator(mode="after")
-    def _one_spectrum(self) -> FourierNetwork:
-        if self.degree is not None and (self.match is not None or self.matched is not None):
-            raise InputError("degree", self.degree, "is given beside match", "give one of them")
-        return self
 
 
 class RandomFourierNetwork(Spec):
@@ -304,12 +296,14 @@ class RandomFourierNetwork(Spec):
     kind: Literal["random_fourier"] = "random_fourier"
     n_features: PositiveInt | None = None
     """Number of frequencies; needed without ``match``."""
+    scale: Positive = 1.0
+    """Standard deviation of a frequency's components, in units of one over the observation's; without ``match``."""
+    degree: PositiveInt | None = None
+    """Largest ``|k|_1`` with ``match``; as in ``fourier``."""
     match: str | None = None
     """As in ``fourier``."""
     matched: QuantumNetwork | None = None
     """As in ``fourier``."""
-    scale: Positive = 1.0
-    """Standard deviation of a frequency's components, in units of one over the observation's; without ``match``."""
     head: Head | None = None
     """As in ``mlp``; the matched agent's by default."""
 

@@ -135,7 +135,7 @@ class Recipe(Spec):
         for agent in self.agents:
             for field in ("network", "critic"):
                 network = getattr(agent, field, None)
-                if not is_unmatched(network):
+                if network is None or not is_unmatched(network):
                     continue
                 others = [name for name in names if name != agent.name]
                 if network.match not in others:
