@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from qrl.errors import InputError
 from qrl.networks.build import build_circuit
 from qrl.specs import (
@@ -16,6 +18,7 @@ from qrl.specs import (
     RandomFourierNetwork,
     Spec,
     TabularNetwork,
+    input_error,
 )
 
 
@@ -90,4 +93,7 @@ VARIANTS: Mapping[str, Callable[[QuantumNetwork, str], Spec]] = {
 
 def _changed(spec: QuantumNetwork, **update: Any) -> QuantumNetwork:
     """A copy with other fields, validated anew."""
-    return QuantumNetwork.model_validate({**spec.model_dump(), **update})
+    try:
+        return QuantumNetwork.model_validate({**spec.model_dump(), **update})
+    except ValidationError as error:
+        raise input_error(error) from None
