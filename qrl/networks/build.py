@@ -349,16 +349,12 @@ def _spectrum(circuit: Circuit, degree: int | None) -> np.ndarray:
 
     if degree is not None:
         return spectrum(circuit, max_degree=degree)
-    # from below, since listing all of a wide circuit's takes minutes; no frequency is longer than this
-    terms = circuit.angle_map
-    longest = np.abs(terms.coefficient[(terms.features < circuit.n_features).any(1)]).sum()
-    found = spectrum(circuit, max_degree=1)
-    for more in range(2, math.ceil(longest) + 1):
-        larger = spectrum(circuit, max_degree=more)
-        if len(larger) > MAX_FREQUENCIES:
-            break
-        found = larger
-    return found
+    found = spectrum(circuit, shortest=MAX_FREQUENCIES + 1)
+    if len(found) <= MAX_FREQUENCIES:
+        return found
+    # whole shells alone, or features would be treated differently
+    length = np.abs(found).sum(1)
+    return found[length < length[-1] - 1e-6]
 
 
 def _equivariant(
