@@ -131,6 +131,7 @@ class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
         self.born = actor.head if isinstance(actor.head, BornHead) else None
         if self.born is not None:
             self.action_dist = BornDistribution(n_outputs, self.born)
+        self.estimates_behaviour = False
         self.annealed = annealed(actor)
         self.takes_observations = is_plain(self.observation_space)
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
@@ -153,6 +154,7 @@ class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
         if not self.measured:
             return self.actions.sample(self.mlp_extractor.forward_actor(features))
         actions = self._measure(features)
+        self.estimates_behaviour = True
         return actions, Categorical.note(self.mlp_extractor.forward_actor(features))
 
     @property
@@ -173,11 +175,18 @@ class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
         return actions, self.predict_values(obs), self.actions.log_prob(note, actions)
 
     def diagnostics(self) -> dict[str, float]:
-        """What the last update is to be judged by, for the logger."""
+        """What the last update is to be judged by, for the logger.
+
+        Of a measured Born policy the relative bias of its gradient, and where probabilities of past actions were asked
+        for (PPO's ratios), that these are estimates.
+        """
         if not self.measured:
             return {}
         assert self.born is not None
-        return {"train/born_relative_bias": self.born.bias}
+        told = {"train/born_relative_bias": self.born.bias}
+        if self.estimates_behaviour:
+            told["train/behaviour_probability_estimated"] = 1.0
+        return told
 
     def values(self, steps: list[torch.Tensor]) -> torch.Tensor:
         """The values ``(n_steps, batch)`` of the observations of several steps.

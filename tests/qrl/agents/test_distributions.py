@@ -119,7 +119,16 @@ def test_reinforce_with_shots_pays_one_shot_a_step_and_logs_the_bias():
     steps = logged["steps"]
     # values of the batch once, and two shifted circuits for each of 4 weights and 2 scales
     assert totals["shots"] == steps + steps * shots + steps * shots * 2 * 6
-    assert agent.logger.name_to_value["train/born_relative_bias"] == agent.policy.born.bias > 0.0
+    logged |= agent.logger.name_to_value
+    assert logged["train/born_relative_bias"] == agent.policy.born.bias > 0.0
+    assert "train/behaviour_probability_estimated" not in logged  # it needs none
+
+
+def test_ppo_says_that_its_denominators_are_estimates():
+    agent = build(PPO, {**BORN, "shots": 20})
+    agent.learn(32)
+    assert agent.logger.name_to_value["train/behaviour_probability_estimated"] == 1.0
+    assert 0.0 < agent.logger.name_to_value["train/born_relative_bias"] < 1.0
 
 
 def test_the_probability_ppo_keeps_is_that_of_the_outputs_it_sampled_from():
