@@ -107,7 +107,7 @@ def _match(spec: Any, field: str, peers: Mapping[str, Any], n_inputs: int, n_out
         head = None
     if not isinstance(spec, FourierNetwork | RandomFourierNetwork):
         return spec.model_copy(update={"n_parameters": count_parameters(module), "head": head})
-    if not isinstance(reference, QuantumNetwork):
+    if not isinstance(reference, QuantumNetwork) or reference.circuit == "off":
         why, fix = (
             f"has a {reference.kind} network and no circuit's spectrum",
             "match an agent with a circuit",

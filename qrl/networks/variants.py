@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from qrl.errors import InputError
-from qrl.networks.build import build_circuit
+from qrl.networks.hybrid import build_circuit
 from qrl.specs import (
     FourierNetwork,
     MatchedMLPNetwork,

@@ -68,6 +68,15 @@ def test_integer_frequencies_up_to_a_degree(degree, n_inputs, count):
     assert len(both) == 2 * count
 
 
+def test_frequencies_are_in_units_of_the_scales_start():
+    plain = resolved({"kind": "fourier", "match": "hybrid"})
+    scaled = resolved({"kind": "fourier", "match": "hybrid"}, {**QUANTUM, "scales_init": 0.5})
+    drawn = resolved({"kind": "fourier", "match": "hybrid"}, {**QUANTUM, "scales_init": {"normal": 0.5}})
+    rows, half, same = (build_network(twin.network, 2, 2).body.frequencies for twin in (plain, scaled, drawn))
+    torch.testing.assert_close(half, 0.5 * rows)
+    assert torch.equal(same, rows)
+
+
 def test_a_degree_cuts_the_circuits_spectrum():
     twin = resolved({"kind": "fourier", "match": "hybrid", "degree": 2})
     rows = build_network(twin.network, 2, 2).body.frequencies
@@ -75,7 +84,7 @@ def test_a_degree_cuts_the_circuits_spectrum():
 
 
 def test_a_wide_spectrum_is_cut_at_a_degree(monkeypatch):
-    monkeypatch.setattr("qrl.networks.build.MAX_FREQUENCIES", 10)
+    monkeypatch.setattr("qrl.networks.stand_ins.MAX_FREQUENCIES", 10)
     twin = resolved({"kind": "fourier", "match": "hybrid"})
     rows = build_network(twin.network, 2, 2).body.frequencies
     assert len(rows) == 6  # 7 with zero; at degree 3 they would be 13
@@ -221,6 +230,9 @@ def test_a_circuits_spectrum_needs_a_circuit_that_has_one():
     peers = {"mlp": spec({"kind": "mlp"}, name="mlp")}
     with pytest.raises(InputError, match="mlp has a mlp network and no circuit's spectrum"):
         resolve_agent(spec({"kind": "fourier", "match": "mlp"}), peers, 4, 2)
+    peers = {"off": spec({**QUANTUM, "circuit": "off"}, name="off")}
+    with pytest.raises(InputError, match="no circuit's spectrum"):
+        resolve_agent(spec({"kind": "random_fourier", "match": "off"}), peers, 2, 2)
     squashed = {**QUANTUM, "ansatz_options": {"squash": "tanh"}}
     twin = resolved({"kind": "fourier", "match": "hybrid"}, squashed)
     with pytest.raises(ValueError, match="squash: an angle reads a feature through tanh"):

@@ -10,7 +10,7 @@ import torch
 import qrl
 from qrl.errors import InputError
 from qrl.networks import Chain, build_action_value, build_network, count_parameters, default_critic
-from qrl.networks.build import Embedding
+from qrl.networks.hybrid import Embedding
 from qrl.specs import QuantumNetwork, agent_spec
 
 BASE = {"n_qubits": 3, "n_layers": 2, "n_features": 4, "observables": ["ZZI", "IXZ"]}
