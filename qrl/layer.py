@@ -104,15 +104,18 @@ class QuantumLayer(nn.Module):
                 return self._evaluate(features, self._flat(features, parameters), None).values
         return self._evaluate(features, self._flat(features, parameters), None).values
 
-    def pullback(self, features: Tensor) -> tuple[Tensor, Callable[[Tensor], None]]:
+    def pullback(
+        self, features: Tensor, by_features: bool = False
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor | None]]:
         """The expectation values and the way back to the parameters, without a graph: the quick way to learn.
 
         Args:
-            features: ``(batch, n_features)``; no gradient by them is computed.
+            features: ``(batch, n_features)``.
+            by_features: whether the gradient by the features is wanted too.
 
         Returns:
-            ``(batch, n_observables)``, and a function that takes the gradient by these values and adds the gradient by
-            each parameter to its ``grad``.
+            ``(batch, n_observables)``, and a function that takes the gradient by these values, adds the gradient by
+            each parameter to its ``grad`` and returns that by the features, None where it is not wanted.
 
         Raises:
             TypeError, ValueError: as ``forward``.
@@ -121,15 +124,33 @@ class QuantumLayer(nn.Module):
         features = self._checked(features, parameters).detach()
         flat = self._flat(features, [parameter.detach() for parameter in parameters])
         wanted = [parameter.requires_grad for parameter in parameters]
-        result = self._evaluate(features, flat, (wanted, False))
+        learns = by_features or any(wanted)
+        result = self._evaluate(features, flat, (wanted, by_features) if learns else None)
 
-        def back(upstream: Tensor) -> None:
-            pieces, _ = self._gradients(result.vjp, flat, features, upstream.detach(), wanted, False)
+        def back(upstream: Tensor) -> Tensor | None:
+            if not learns:
+                return None
+            pieces, inputs = self._gradients(
+                result.vjp, flat, features, upstream.detach(), wanted, by_features
+            )
             for parameter, piece in zip(parameters, pieces, strict=True):
                 if piece is not None:
                     parameter.grad = piece if parameter.grad is None else parameter.grad + piece
+            return inputs
 
         return result.values, back
+
+    def single_shot(self, features: Tensor) -> Tensor:
+        """What one shot a sample and measurement setting reads, ``(batch, n_observables)``, without gradient.
+
+        Observables that are measured together are functions of one bit string.
+
+        Raises:
+            TypeError, ValueError: as ``forward``; or the backend draws no shots.
+        """
+        parameters = [parameter.detach() for parameter in self._groups()]
+        features = self._checked(features, tuple(parameters)).detach()
+        return self._evaluate(features, self._flat(features, parameters), False, shots=1).values
 
     def bound_circuit(self, features: Tensor) -> QuantumCircuit:
         """Return the unmeasured Qiskit circuit with all angles filled in, to check a number by other means.
@@ -180,9 +201,14 @@ class QuantumLayer(nn.Module):
         return torch.cat(parameters) if parameters else features.new_zeros(0)  # type: ignore[arg-type]
 
     def _evaluate(
-        self, features: Tensor, flat: Tensor, wanted: tuple[Sequence[bool], bool] | None
+        self,
+        features: Tensor,
+        flat: Tensor,
+        wanted: tuple[Sequence[bool], bool] | None,
+        shots: int | None = None,
     ) -> Expectations:
         """The values; ``wanted`` says of which groups, and whether of the features, gradients will be asked for."""
+        shots = self.shots if shots is None else shots
         with phase("quantum"):
             if wanted is not None and self.gradient != "backprop" and self.backend.capabilities.remote:
                 result = with_gradient(
@@ -192,7 +218,7 @@ class QuantumLayer(nn.Module):
                     flat,
                     features,
                     self.observables,
-                    self.shots,
+                    shots,
                     groups=self._names(wanted[0]),
                     want_features=wanted[1],
                     **self.gradient_options,
@@ -203,7 +229,7 @@ class QuantumLayer(nn.Module):
                     flat,
                     features,
                     self.observables,
-                    self.shots,
+                    shots,
                     differentiate=wanted is not None and self.gradient == "backprop",
                 )
             ledger = current()

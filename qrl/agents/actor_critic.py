@@ -9,6 +9,7 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.policies import ContinuousCritic
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
+from stable_baselines3.sac.policies import Actor as SACActor
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import Actor, TD3Policy
 from torch import nn
@@ -20,7 +21,7 @@ from qrl.agents.sb3 import PlainObservations
 from qrl.errors import InputError
 from qrl.ledger import phase
 from qrl.networks import build_action_value, build_network, network_outputs, scale_learning_rates
-from qrl.specs import MatchedMLPNetwork
+from qrl.specs import MatchedMLPNetwork, MLPNetwork
 
 
 class NetworkActor(Actor):
@@ -84,8 +85,32 @@ class NetworkTD3Policy(PlainObservations, TD3Policy):
         return NetworkCritic(**arguments, agent=self.agent).to(self.device)
 
 
+class NetworkSACActor(SACActor):
+    """SAC's actor on one network, whose outputs are the means and then the logarithms of the deviations."""
+
+    def __init__(self, *args: Any, agent: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "net_arch": []})
+        assert self.action_space.shape is not None
+        n_actions = int(np.prod(self.action_space.shape))
+        outputs = network_outputs("sac", n_actions)
+        self.latent_pi = build_network(agent.network, self.features_dim, outputs, activation="relu")  # type: ignore[assignment]
+        self.mu, self.log_std = _Columns(0, n_actions), _Columns(n_actions, outputs)
+
+
+class _Columns(nn.Module):
+    """Some of a network's outputs."""
+
+    def __init__(self, first: int, end: int) -> None:
+        super().__init__()
+        self.first, self.end = first, end
+
+    def forward(self, outputs: torch.Tensor) -> torch.Tensor:
+        """``(batch, n) -> (batch, end - first)``."""
+        return outputs[:, self.first : self.end]
+
+
 class NetworkSACPolicy(PlainObservations, SACPolicy):
-    """``SACPolicy`` with the agent's critics, its actor as wide as the specification says."""
+    """``SACPolicy`` with the agent's actor and critics."""
 
     actor_kwargs: dict[str, Any]
 
@@ -95,20 +120,21 @@ class NetworkSACPolicy(PlainObservations, SACPolicy):
         self.optimizer = self.critic.optimizer  # type: ignore[assignment]
 
     def make_actor(self, features_extractor: Any = None) -> Any:
-        """Stable-Baselines3's actor of those widths."""
+        """The agent's actor; of a perceptron without head Stable-Baselines3's own, of its widths."""
         spec, kwargs = self.agent.network, dict(self.actor_kwargs)
-        # a matched network has inherited its peer's head: as a number of values, which its widths make up for
-        if spec.head is not None and not isinstance(spec, MatchedMLPNetwork):
-            raise InputError("network.head", spec.head.kind, "has no place in SAC's actor", "leave it out")
-        kwargs["net_arch"] = self._widths(spec)
-        kwargs["activation_fn"] = nn.Tanh if spec.activation == "tanh" else nn.ReLU
-        self.actor_kwargs = kwargs
-        actor = super().make_actor(features_extractor)
+        if spec.head is None and isinstance(spec, MLPNetwork | MatchedMLPNetwork):
+            kwargs["net_arch"] = self._widths(spec)
+            kwargs["activation_fn"] = nn.Tanh if spec.activation == "tanh" else nn.ReLU
+            self.actor_kwargs = kwargs
+            actor = super().make_actor(features_extractor)
+        else:
+            arguments = self._update_features_extractor(kwargs, features_extractor)
+            actor = NetworkSACActor(**arguments, agent=self.agent).to(self.device)
         scale_learning_rates(actor, self.agent.learning_rate, self.agent.learning_rates)
         return actor
 
-    def _widths(self, spec: Any) -> list[int]:
-        if not isinstance(spec, MatchedMLPNetwork):
+    def _widths(self, spec: MLPNetwork | MatchedMLPNetwork) -> list[int]:
+        if isinstance(spec, MLPNetwork):
             return list(spec.hidden)
         from baselines.networks import match_widths
 

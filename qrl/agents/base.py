@@ -47,6 +47,7 @@ class StatefulAgent:
 
     def collect_rollouts(self, *args: Any, **kwargs: Any) -> Any:
         """As Stable-Baselines3's, in the ledger's phase ``act``."""
+        self.anneal()
         with phase("act"):
             return super().collect_rollouts(*args, **kwargs)  # type: ignore[misc]
 
@@ -54,6 +55,18 @@ class StatefulAgent:
         """As Stable-Baselines3's, in the ledger's phase ``learn``."""
         with phase("learn"):
             super().train(*args, **kwargs)  # type: ignore[misc]
+        self.log_diagnostics()
+
+    def anneal(self) -> None:
+        """Set what a policy's head changes over the budget; called before a rollout, so that learning sees the same."""
+        for head in getattr(getattr(self, "policy", None), "annealed", ()):
+            head.anneal(self.num_timesteps / self._total_timesteps)  # type: ignore[attr-defined]
+
+    def log_diagnostics(self) -> None:
+        """Log what a policy has to say about its update."""
+        tell = getattr(getattr(self, "policy", None), "diagnostics", dict)
+        for name, value in tell().items():
+            self.logger.record(name, value)  # type: ignore[attr-defined]
 
     @property
     def updates(self) -> int:

@@ -24,7 +24,7 @@ from qrl.agents.replay import GaussianNoise, GroupedSGD
 from qrl.agents.sb3 import DQN, PPO, NetworkActorCriticPolicy, NetworkDQNPolicy, n_policy_outputs
 from qrl.agents.training_env import TrainingEnv, make_environment
 from qrl.errors import InputError
-from qrl.networks import resolve_agent
+from qrl.networks import check_observations, resolve_agent
 from qrl.specs import AgentBase, agent_spec
 
 # Keys of the SeedSequence children, one a component. Stored in every manifest; never renumbered.
@@ -92,6 +92,7 @@ def build_agent(
     env.action_space.seed(child_seed(seed, "action_space"))
     n_inputs = spaces.flatdim(env.observation_space)
     resolved = resolve_agent(resolved, peers or {}, n_inputs, n_policy_outputs(env.action_space))
+    check_observations(resolved, env.observation_space)
     agent = _BUILDERS[resolved.algorithm](resolved, env, seed)
     agent.spec = resolved
     return agent

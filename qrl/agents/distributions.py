@@ -10,8 +10,10 @@ import math
 from collections.abc import Callable
 
 import torch
-from stable_baselines3.common.distributions import sum_independent_dims
+from stable_baselines3.common.distributions import CategoricalDistribution, sum_independent_dims
 from torch import Tensor
+
+from qrl.networks import BornHead
 
 Pullback = Callable[[Tensor, Tensor], Tensor]
 
@@ -25,6 +27,11 @@ class Categorical:
         log_p, p = _normalised(outputs)
         # What torch.multinomial draws for one sample a row, less its checks of the probabilities.
         return (p / torch.empty_like(p).exponential_(1.0)).argmax(-1), log_p
+
+    @staticmethod
+    def note(outputs: Tensor) -> Tensor:
+        """The note of ``sample``, for actions that were drawn elsewhere."""
+        return _normalised(outputs)[0]
 
     @staticmethod
     def log_prob(notes: Tensor, actions: Tensor) -> Tensor:
@@ -55,6 +62,20 @@ class Categorical:
             return gradient - gradient.sum(-1, keepdim=True) * log_p.exp()
 
         return log_p.gather(-1, index).squeeze(-1), -(bounded * p).sum(-1), back
+
+
+class BornDistribution(CategoricalDistribution):
+    """Stable-Baselines3's categorical distribution, whose head takes note of the bias of its estimates."""
+
+    def __init__(self, action_dim: int, head: BornHead) -> None:
+        super().__init__(action_dim)
+        self.head = head
+
+    def log_prob(self, actions: Tensor) -> Tensor:
+        """As Stable-Baselines3's, ``(batch,)``."""
+        found = super().log_prob(actions)
+        self.head.observe(found)
+        return found
 
 
 class Gaussian:

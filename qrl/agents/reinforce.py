@@ -78,6 +78,7 @@ class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
 
     def collect_rollouts(self, env: Any, callback: Any, *args: Any, **kwargs: Any) -> bool:
         """Play ``batch_episodes`` whole episodes with the current policy."""
+        self.anneal()
         with phase("act"):
             return self._collect(env, callback)
 
@@ -131,6 +132,7 @@ class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
         """One optimiser step on the batch."""
         with phase("learn"):
             self._train()
+        self.log_diagnostics()
 
     def _train(self) -> None:
         self.policy.set_training_mode(True)

@@ -8,17 +8,17 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.distributions import DiagGaussianDistribution, Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
 from qrl.agents.base import StatefulAgent
-from qrl.agents.distributions import Categorical, Gaussian
+from qrl.agents.distributions import BornDistribution, Categorical, Gaussian
 from qrl.agents.dqn import LeanDQN
 from qrl.agents.ppo import LeanPPO
-from qrl.networks import Network, build_network, scale_learning_rates
+from qrl.networks import Back, BornHead, Network, annealed, build_network, scale_learning_rates
 
 
 class NetworkQ(QNetwork):
@@ -65,7 +65,7 @@ class NetworkDQNPolicy(PlainObservations, DQNPolicy):
         del arguments["net_arch"]
         return NetworkQ(**arguments, agent=self.agent).to(self.device)
 
-    def pullback(self, obs: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], None]]:
+    def pullback(self, obs: torch.Tensor) -> tuple[torch.Tensor, Back]:
         """The Q-values ``(batch, n_actions)`` and the way back to the parameters, as ``Network.pullback``."""
         q_net: Any = self.q_net
         return q_net.q_net.pullback(q_net.extract_features(obs, q_net.features_extractor))  # type: ignore[no-any-return]
@@ -101,6 +101,8 @@ class ActorCriticNetworks(nn.Module):
 class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
     """``ActorCriticPolicy`` whose logits (or means) and values come straight from the agent's networks."""
 
+    action_dist: Distribution
+
     def __init__(self, *args: Any, agent: Any, **kwargs: Any) -> None:
         self.agent = agent
         super().__init__(*args, **kwargs)
@@ -108,7 +110,10 @@ class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         n_outputs = n_policy_outputs(self.action_space)
         # The gains are Stable-Baselines3's own: a nearly uniform policy and an unscaled value at the start.
-        actor = build_network(self.agent.network, self.features_dim, n_outputs, output_gain=0.01)
+        discrete = isinstance(self.action_space, spaces.Discrete)
+        actor = build_network(
+            self.agent.network, self.features_dim, n_outputs, output_gain=0.01, policy=discrete
+        )
         critic_spec = getattr(self.agent, "critic", None)
         critic = (
             None if critic_spec is None else build_network(critic_spec, self.features_dim, 1, output_gain=1.0)
@@ -123,6 +128,11 @@ class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
             self.actions: Categorical | Gaussian = Gaussian(self.log_std)
         else:
             self.actions = Categorical()
+        self.born = actor.head if isinstance(actor.head, BornHead) else None
+        if self.born is not None:
+            self.action_dist = BornDistribution(n_outputs, self.born)
+        self.estimates_behaviour = False
+        self.annealed = annealed(actor)
         self.takes_observations = is_plain(self.observation_space)
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
@@ -135,8 +145,48 @@ class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
         return super().extract_features(obs, features_extractor)
 
     def act(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Sampled actions, flattened to ``(batch, n)`` in a ``Box``, and a note for ``self.actions.log_prob``."""
-        return self.actions.sample(self.mlp_extractor.forward_actor(self.extract_features(obs)))
+        """Sampled actions, flattened to ``(batch, n)`` in a ``Box``, and a note for ``self.actions.log_prob``.
+
+        The note is of the very outputs that were sampled from. A Born policy that is measured acts by one shot, of
+        probabilities that nobody knows; its note is their estimate from shots of its own.
+        """
+        features = self.extract_features(obs)
+        if not self.measured:
+            return self.actions.sample(self.mlp_extractor.forward_actor(features))
+        actions = self._measure(features)
+        self.estimates_behaviour = True
+        return actions, Categorical.note(self.mlp_extractor.forward_actor(features))
+
+    @property
+    def measured(self) -> bool:
+        """Whether actions are read from shots."""
+        return self.born is not None and self.born.shots is not None
+
+    def _measure(self, features: torch.Tensor) -> torch.Tensor:
+        """Actions ``(batch,)`` of one shot each."""
+        actor: Any = self.mlp_extractor.actor
+        return actor.single_shot(features).argmax(-1)  # type: ignore[no-any-return]
+
+    def forward(self, obs: Any, deterministic: bool = False) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+        """As Stable-Baselines3's: actions, values and log-probabilities; actions and these as ``act`` gives them."""
+        if deterministic or not self.measured:
+            return super().forward(obs, deterministic)
+        actions, note = self.act(obs)
+        return actions, self.predict_values(obs), self.actions.log_prob(note, actions)
+
+    def diagnostics(self) -> dict[str, float]:
+        """What the last update is to be judged by, for the logger.
+
+        Of a measured Born policy the relative bias of its gradient, and where probabilities of past actions were asked
+        for (PPO's ratios), that these are estimates.
+        """
+        if not self.measured:
+            return {}
+        assert self.born is not None
+        told = {"train/born_relative_bias": self.born.bias}
+        if self.estimates_behaviour:
+            told["train/behaviour_probability_estimated"] = 1.0
+        return told
 
     def values(self, steps: list[torch.Tensor]) -> torch.Tensor:
         """The values ``(n_steps, batch)`` of the observations of several steps.
@@ -161,6 +211,8 @@ class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
         outputs, to_actor = networks.actor.pullback(features)
         values, to_critic = networks.critic.pullback(features)
         log_prob, entropy, to_outputs = self.actions.pullback(outputs, actions)
+        if self.born is not None:
+            self.born.observe(log_prob)
 
         def back(by_values: torch.Tensor, by_log_prob: torch.Tensor, by_entropy: torch.Tensor) -> None:
             to_critic(by_values.unsqueeze(-1))
@@ -170,6 +222,8 @@ class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
 
     def _predict(self, observation: Any, deterministic: bool = False) -> torch.Tensor:
         if not deterministic:
+            if self.measured:
+                return self._measure(self.extract_features(observation))
             return self.act(observation)[0]
         return self.actions.mode(self.mlp_extractor.forward_actor(self.extract_features(observation)))
 

@@ -24,7 +24,6 @@ from qrl.specs.networks import (
     ActionValueSpec,
     BoltzmannNetwork,
     LearningRates,
-    MatchedMLPNetwork,
     MLPNetwork,
     NetworkSpec,
 )
@@ -242,10 +241,8 @@ class SACSpec(ActorCriticBase):
     """Soft actor-critic (Stable-Baselines3)."""
 
     algorithm: Literal["sac"] = "sac"
-    network: MLPNetwork | MatchedMLPNetwork = Field(  # type: ignore[assignment]
-        MLPNetwork(hidden=[256, 256]), discriminator="kind"
-    )
-    """The actor: the hidden layers under mean and standard deviation of its actions."""
+    network: NetworkSpec = MLPNetwork(hidden=[256, 256])
+    """The actor: means of its actions before the tanh, and logarithms of their standard deviations."""
     critic: ActionValueSpec = MLPNetwork(hidden=[256, 256])
     """The action values Q(s, a), two networks of this kind."""
     learning_rate: Rate = 3e-4

@@ -294,7 +294,7 @@ def _pairs(
             compare_pair(
                 _scores(first),
                 _scores(second),
-                is_twin=(second.spec.get("network") or {}).get("match") == first.name,
+                is_twin=_is_twin(second.spec.get("network") or {}, first.name),
                 has_threshold=has_threshold,
                 score=label(measure),
                 joules_kind=kinds.pop() if len(kinds) == 1 else "mixed",
@@ -329,9 +329,14 @@ def _is_quantum(network: Mapping[str, Any]) -> bool:
     Without a field a Boltzmann machine is a classical one, and so it is where one Trotter slice stands for the field.
     """
     if network.get("kind") != "boltzmann":
-        return network.get("kind") == "quantum"
+        return network.get("kind") == "quantum" and network.get("circuit") != "off"
     one_slice = (network.get("sampler_options") or {}).get("slices") == 1
     return network["field"] > 0.0 and not (network.get("sampler") == "sqa" and one_slice)
+
+
+def _is_twin(network: Mapping[str, Any], name: str) -> bool:
+    """Whether a network is the perceptron matched to the agent of this name."""
+    return network.get("kind") == "matched_mlp" and network.get("match") == name
 
 
 def _description(spec: Mapping[str, Any]) -> str:
@@ -353,8 +358,11 @@ _ACRONYMS = ("dqn", "ppo", "reinforce", "ddpg", "td3", "sac", "naf")
 
 def _network(network: Mapping[str, Any]) -> str:
     kind = str(network.get("kind"))
+    if kind == "quantum" and network.get("circuit") == "off":
+        return "classical layers of a hybrid, circuit removed"
     if kind == "quantum":
-        return f"circuit {network.get('n_qubits')} qubits × {network.get('n_layers')} layers"
+        frozen = "frozen " if network.get("frozen") else ""
+        return f"{frozen}circuit {network.get('n_qubits')} qubits × {network.get('n_layers')} layers"
     if kind == "matched_mlp":
         return "matched MLP"
     if kind == "boltzmann":

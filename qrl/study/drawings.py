@@ -50,7 +50,7 @@ def draw_circuits(result: StudyResult) -> list[Drawing]:
     for agent in result.agents:
         for part in ("network", "critic"):
             network = agent.spec.get(part) or {}
-            if network.get("kind") == "quantum":
+            if network.get("kind") == "quantum" and network.get("circuit") != "off":
                 kind: Literal["circuit", "machine"] = "circuit"
             elif network.get("kind") == "boltzmann":
                 kind = "machine"
@@ -79,8 +79,9 @@ def circuit_of(network: Network) -> Circuit:
     if name not in ANSATZ:
         raise ValueError(f"network.ansatz: {name!r} is not registered; known: {', '.join(sorted(ANSATZ))}")
     options = dict(network.get("ansatz_options") or {})
-    if network.get("n_features") is not None:
-        options["n_features"] = network["n_features"]
+    n_features = network.get("n_features") or (network.get("encoder") or {}).get("size")
+    if n_features is not None:
+        options["n_features"] = n_features
     options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
     return ANSATZ[name](n_qubits=network["n_qubits"], n_layers=network["n_layers"], **options)
 

@@ -18,12 +18,12 @@ from qrl.errors import InputError, nearest
 from qrl.specs import (
     AgentSpec,
     Finite,
-    MatchedMLPNetwork,
     Name,
     Positive,
     PositiveInt,
     Spec,
     input_error,
+    is_unmatched,
     register_model,
 )
 from qrl.study.score import RETURN
@@ -139,7 +139,7 @@ class Recipe(Spec):
         for agent in self.agents:
             for field in ("network", "critic"):
                 network = getattr(agent, field, None)
-                if not isinstance(network, MatchedMLPNetwork) or network.n_parameters is not None:
+                if network is None or not is_unmatched(network):
                     continue
                 others = [name for name in names if name != agent.name]
                 if network.match not in others:

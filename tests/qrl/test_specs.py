@@ -16,10 +16,16 @@ def test_defaults_read_back(algorithm):
     assert agent_spec(spec.model_dump(mode="json")) == spec
 
 
+# Kinds that read the observation alone, and what a kind needs.
+OF_STATES = ("tabular", "equivariant_mlp")
+OPTIONS = {"equivariant_mlp": {"symmetry": [{"signs": [-1, -1], "outputs": [1, 0]}]}}
+
+
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_networks_read_back(kind):
-    for algorithm, field in (("free_energy_q", "network"), ("td3", "critic")):
-        spec = agent_spec({"algorithm": algorithm, field: {"kind": kind}})
+    of_actions = (("free_energy_q", "network"), ("td3", "critic"))
+    for algorithm, field in (("ppo", "network"), ("ppo", "critic")) if kind in OF_STATES else of_actions:
+        spec = agent_spec({"algorithm": algorithm, field: {"kind": kind, **OPTIONS.get(kind, {})}})
         assert type(getattr(spec, field)) is NETWORKS[kind]
         assert agent_spec(spec.model_dump(mode="json")) == spec
 
@@ -47,7 +53,7 @@ FREE = {"algorithm": "free_energy_q"}
         ({"algorithm": "ddpg", "train_freq": "epsode"}, "train_freq: epsode .* did you mean 'episode'"),
         ({"algorithm": "ddpg", "train_freq": 0}, "train_freq: 0 "),
         ({"algorithm": "td3", "gradient_steps": -1}, "gradient_steps: -1 "),
-        ({"algorithm": "sac", "network": {"kind": "quantum"}}, "network.kind: quantum"),
+        ({"algorithm": "sac", "network": {"kind": "boltzmann"}}, "network.kind: boltzmann"),
         ({"algorithm": "sac", "ent_coef": -1}, "ent_coef: -1 cannot be used"),
         ({"algorithm": "controller"}, "controller: nothing"),
         ({"algorithm": "controller", "controller": "rsl"}, "controller: rsl .* did you mean 'rls'"),

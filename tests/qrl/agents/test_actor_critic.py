@@ -1,6 +1,5 @@
 """Actor-critics: Stable-Baselines3's numbers with classical critics, and the free-energy critic's own way to learn."""
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import stable_baselines3
@@ -13,7 +12,6 @@ from qrl.agents.build import build_agent, seed_everything
 from qrl.agents.optim import GroupedAdam
 from qrl.agents.replay import GaussianNoise
 from qrl.agents.training_env import TrainingEnv, make_environment
-from qrl.errors import InputError
 from qrl.specs import agent_spec
 
 SMALL = {"kind": "mlp", "hidden": [8, 6]}
@@ -289,9 +287,3 @@ def test_a_twin_critic_is_matched_to_the_machine():
     assert agent.spec.critic.n_parameters == n_machine
     ours = sum(p.numel() for p in agent.critic.q_networks[0].parameters())
     assert abs(ours - n_machine) <= 0.1 * n_machine
-
-
-def test_what_sac_cannot_take():
-    spec = {"algorithm": "sac", "network": {**SMALL, "head": {}}}
-    with pytest.raises(InputError, match=r"network\.head"):
-        qrl.build_agent(spec, gym.make("Pendulum-v1"))

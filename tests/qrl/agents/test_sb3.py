@@ -7,6 +7,8 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 import qrl
+from qrl.networks import count_parameters
+from qrl.specs import agent_spec
 
 SMALL = {
     "kind": "quantum",
@@ -143,3 +145,74 @@ def test_acting_counts_one_circuit_a_sample_and_learning_the_hardware_equivalent
     assert totals["executions"] == 4 + 4 * (8 + 8 + 8)
     # one commuting group; the gradient by shift: 2 x 6 angles (2 scales, 4 weights) for each of 8 samples
     assert totals["hardware_executions"] == 4 + 4 * (8 + 8 + 8 * 2 * 6)
+
+
+HYBRIDS = {
+    "alone": {"n_features": None, "observables": ["ZI", "IZ", "ZZ", "XX", "YY"]},
+    "encoder": {"encoder": {"hidden": [4]}, "observables": ["ZI", "IZ", "ZZ", "XX", "YY"]},
+    "decoder": {"decoder": {}},
+    "both": {"encoder": {}, "decoder": {"hidden": [4]}, "head": None, "frozen": True},
+    "removed": {"encoder": {}, "decoder": {}, "circuit": "off"},
+}
+ALGORITHMS = {
+    "dqn": ("CartPole-v1", {"learning_starts": 20}, 2),
+    "ppo": ("CartPole-v1", {"n_envs": 1, "n_steps": 24, "batch_size": 24}, 2),
+    "continuous ppo": ("Pendulum-v1", {"n_envs": 1, "n_steps": 24, "batch_size": 24}, 1),
+    "reinforce": ("CartPole-v1", {"batch_episodes": 1}, 2),
+    "ddpg": ("Pendulum-v1", {"learning_starts": 20, "batch_size": 8}, 1),
+    "td3": ("Pendulum-v1", {"learning_starts": 20, "batch_size": 8}, 1),
+    "sac": ("Pendulum-v1", {"learning_starts": 20, "batch_size": 8}, 2),
+    "naf": ("Pendulum-v1", {"learning_starts": 20, "batch_size": 8}, 3),
+}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("hybrid", HYBRIDS)
+def test_every_algorithm_takes_every_arrangement_as_actor_and_critic(algorithm, hybrid):
+    env, settings, n_outputs = ALGORITHMS[algorithm]
+    fields = {"kind": "quantum", "n_qubits": 2, "n_layers": 2, "head": {}, **HYBRIDS[hybrid]}
+
+    def arrangement(outputs):
+        words = fields.get("observables")
+        return fields if words is None else {**fields, "observables": words[:outputs]}
+
+    spec = {"algorithm": algorithm.split()[-1], "network": arrangement(n_outputs), **settings}
+    if spec["algorithm"] in ("ppo", "ddpg", "td3", "sac"):
+        spec["critic"] = arrangement(1)
+    agent = qrl.build_agent(spec, env, seed=1)
+    before = {name: p.detach().clone() for name, p in agent.trained_parameters().items()}
+    agent.learn(26)
+    moved = {name for name, p in agent.trained_parameters().items() if not torch.equal(p, before[name])}
+    circuits = {name for name in before if name.endswith(("weights", "scales"))}
+    assert bool(circuits) == (hybrid not in ("both", "removed"))
+    assert moved >= {
+        name for name in before if "log_" not in name and "scales" not in name and "weights" not in name
+    }
+    assert not circuits or moved & circuits
+    assert not agent.diverged()
+
+
+def test_sac_of_a_perceptron_is_stock_and_of_a_circuit_two_halves():
+    stock = qrl.build_agent({"algorithm": "sac", "network": {"kind": "mlp", "hidden": [5]}}, "Pendulum-v1")
+    assert type(stock.actor).__module__.startswith("stable_baselines3")
+    spec = {"algorithm": "sac", "network": {**SMALL, "n_features": 3}}
+    agent = qrl.build_agent(spec, "Pendulum-v1", seed=0)
+    observations = torch.randn(4, 3)
+    mean, log_std, _ = agent.actor.get_action_dist_params(observations)
+    both = agent.actor.latent_pi(observations)
+    assert torch.equal(torch.cat([mean, log_std], 1), both)
+    assert agent.predict(observations.numpy(), deterministic=True)[0] == pytest.approx(
+        2.0 * mean.tanh().detach().numpy(), abs=1e-5
+    )
+
+
+def test_a_matched_actor_of_sac_takes_over_the_head():
+    peer = agent_spec(
+        {"name": "hybrid", "algorithm": "sac", "network": {**SMALL, "n_features": 3, "n_layers": 6}}
+    )
+    twin = {"name": "twin", "algorithm": "sac", "network": {"kind": "matched_mlp", "match": "hybrid"}}
+    agent = qrl.build_agent(twin, "Pendulum-v1", peers={"hybrid": peer})
+    hybrid = qrl.build_agent(peer, "Pendulum-v1")
+    assert agent.spec.network.head == hybrid.spec.network.head
+    ours, theirs = (count_parameters(a.actor) for a in (agent, hybrid))
+    assert abs(ours - theirs) <= 0.1 * theirs
