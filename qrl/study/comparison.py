@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,19 @@ import numpy as np
 from qrl.study import statistics, survival
 from qrl.study.attribution import Contribution, attribute
 from qrl.study.costs import AXES, RunCosts, energy_total, joules_label, run_costs
-from qrl.study.pairs import Pair, Scores, compare_pair, correct_for_number, headline
+from qrl.study.outperforms import Pair, Scores, compare_pair, correct_for_number
+from qrl.study.pairs import headline
 from qrl.study.results import Run, find_runs, read_run
+from qrl.study.sample_complexity import (
+    Complexity,
+    Scale,
+    Successes,
+    common_looks,
+    complexity_grid,
+    scale_of,
+    seen_at,
+    successes,
+)
 from qrl.study.score import label, score, threshold_of
 from qrl.study.statistics import Array, Estimate
 
@@ -43,7 +54,9 @@ class AgentResult:
 
     `kind` is quantum, classical or random. `grid` `(k,)` holds the interaction counts of `curves` `(n, k)`,
     one row a run; `mean_returns` `(n,)` is each run's return averaged over training. `to_threshold` and
-    `total` hold estimates by cost axis: the ERT form, and the interquartile mean of whole runs.
+    `total` hold estimates by cost axis: the ERT form, and the interquartile mean of whole runs. `reached` and
+    `complexity` say which runs are near the optimum when, and what the sample complexities are; `optimality_gap` is
+    that of final scores. They are absent where scores have no scale.
     `n_parameters` is empty where no run ended. `joules_kind` labels every joule of this agent.
     """
 
@@ -65,6 +78,9 @@ class AgentResult:
     total: Mapping[str, Estimate]
     phases: Mapping[str, float]
     joules_kind: str
+    reached: Successes | None = None
+    complexity: tuple[Complexity, ...] = ()
+    optimality_gap: Estimate | None = None
 
     @property
     def n(self) -> int:
@@ -87,7 +103,7 @@ class StudyResult:
     """A study, compared: agents in the recipe's order and hybrid-against-classical pairs, twins first.
 
     `measure` is what evaluations are scored by, the return unless the threshold names another; where fields speak of
-    returns, they hold this score.
+    returns, they hold this score. `scale` normalises it; where there is none, `no_scale` says why.
     """
 
     name: str
@@ -104,6 +120,14 @@ class StudyResult:
     n_comparisons: int
     headline: str
     joules_kind: str
+    scale: Scale | None
+    no_scale: str
+
+    @property
+    def n_cells(self) -> int:
+        """Number of comparisons of sample complexities, for which these are corrected."""
+        cells = [cell.test for pair in self.pairs for cell in pair.grid]
+        return sum(test.comparison.p_value is not None for test in cells)
 
     @property
     def sides(self) -> tuple[str, str]:
@@ -154,6 +178,12 @@ def compare(study_dir: str | Path) -> StudyResult:
         )
         for name in names
     )
+    scale, no_scale = None, ""
+    try:
+        scale = scale_of(recipe, agents)
+        agents = _with_complexity(agents, scale)
+    except ValueError as reason:
+        scale, no_scale = None, str(reason)
     pairs, n_comparisons = correct_for_number(
         _pairs(agents, recipe["study"].get("pairs"), measure, threshold is not None)
     )
@@ -172,7 +202,23 @@ def compare(study_dir: str | Path) -> StudyResult:
         n_comparisons=n_comparisons,
         headline=headline(pairs),
         joules_kind=joules_label(energy_total(runs)),
+        scale=scale,
+        no_scale=no_scale,
     )
+
+
+def _with_complexity(agents: Sequence[AgentResult], scale: Scale) -> tuple[AgentResult, ...]:
+    """The agents with their sample complexities, all seen at the same looks."""
+    looks, ends = common_looks([agent.grid for agent in agents if np.any(agent.grid > 0)])
+    completed = []
+    for agent in agents:
+        if agent.n:
+            reached = successes(scale(seen_at(agent.outcomes, looks)), ends)
+            final = scale([outcome.final_return for outcome in agent.outcomes])
+            gap = statistics.bootstrap(statistics.optimality_gap, final)
+            agent = replace(agent, reached=reached, complexity=complexity_grid(reached), optimality_gap=gap)
+        completed.append(agent)
+    return tuple(completed)
 
 
 def _floor(runs: Sequence[Run], measure: str) -> float:
@@ -313,6 +359,7 @@ def _scores(agent: AgentResult) -> Scores:
         total={axis: np.array([o.costs.total[axis] for o in agent.outcomes]) for axis in axes},
         final_return=np.array([outcome.final_return for outcome in agent.outcomes]),
         mean_return=agent.mean_returns,
+        reached=agent.reached,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from qrl.study.pairs import Verdict
+from qrl.study.outperforms import Verdict
 from qrl.study.table import Cell, Grid
 
 GOOD: tuple[Verdict, ...] = ("faster", "higher")

@@ -10,7 +10,8 @@ from qrl.study import figures
 from qrl.study.comparison import StudyResult
 from qrl.study.drawings import ACTION, BOTH, STATE, Drawing, draw_circuits
 from qrl.study.markup import BAD, GOOD, plot, table
-from qrl.study.pairs import MINIMUM_FOR_VERDICT, AxisResult, Pair, judged_axes, sentence, short
+from qrl.study.outperforms import MINIMUM_FOR_VERDICT, AxisResult, Pair
+from qrl.study.pairs import judged_axes, sentence, short
 from qrl.study.statistics import MINIMUM_FOR_RESULT
 from qrl.study.table import Grid, agent_grid, attribution_grid, level, look_grid, pair_grid
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from qrl.study.comparison import AgentResult, StudyResult
 from qrl.study.costs import ASSUMED_READS, annealer_time
-from qrl.study.pairs import AxisResult, Pair, short
+from qrl.study.outperforms import AxisResult, Pair
+from qrl.study.pairs import short
 from qrl.study.score import label
 from qrl.study.statistics import Estimate
 
