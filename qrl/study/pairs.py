@@ -85,12 +85,18 @@ def acceleration_sentence(pair: Pair) -> str:
 
 def headline(pairs: Sequence[Pair]) -> str:
     """The verdict on each hybrid against its twin (or, without one, its first opponent), in words."""
+    chosen = headlined(pairs)
+    if not chosen:
+        return "No hybrid agent stands against a classical one in this study."
+    return " ".join(sentence(pair) for pair in chosen)
+
+
+def headlined(pairs: Sequence[Pair]) -> list[Pair]:
+    """One pair a hybrid: the one with its twin or, without one, with its first opponent."""
     chosen: dict[str, Pair] = {}
     for pair in pairs:
         chosen.setdefault(pair.hybrid, pair)
-    if not chosen:
-        return "No hybrid agent stands against a classical one in this study."
-    return " ".join(sentence(pair) for pair in chosen.values())
+    return list(chosen.values())
 
 
 def sentence(pair: Pair, *, with_numbers: bool = True) -> str:

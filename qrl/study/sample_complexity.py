@@ -74,6 +74,15 @@ class Successes:
         """The same of these runs alone."""
         return Successes(self.flags[:, list(positions)], self.ends)
 
+    def share(self, *, draws: int = DRAWS, seed: int = 0) -> Array:
+        """Share of runs that succeed and its pointwise 95 % band, `(n_epsilons, 3, n_looks)`; NaN below three runs."""
+        share = self.flags.mean(axis=1)
+        n = self.flags.shape[1]
+        if n < MINIMUM_FOR_INTERVAL:
+            return np.stack([share, np.full_like(share, np.nan), np.full_like(share, np.nan)], axis=1)
+        drawn = resampling_counts(n, draws, np.random.default_rng(seed)) @ self.flags.astype(np.float64) / n
+        return np.stack([share, *np.quantile(drawn, (0.025, 0.975), axis=1)], axis=1)
+
     def complexities(self, counts: Array, probabilities: Sequence[float] = SUCCESS_PROBABILITIES) -> Array:
         """Sample complexities `(n_epsilons, n_probabilities, draws)` of runs taken `counts` `(draws, n_runs)` times."""
         share = counts @ self.flags.astype(np.float64) / counts.sum(axis=1)[:, None]
