@@ -10,6 +10,7 @@ Costs are the expected cost of reaching the threshold, by resource, and the samp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -260,28 +261,31 @@ def _cell(
     paired: bool,
     ends: tuple[NDArray[np.bool_], NDArray[np.bool_]],
 ) -> CellResult:
-    """One cell from the draws of both complexities, and from which runs are near the optimum at the `ends`.
+    """One cell from the draws of both complexities, and from which runs are near the optimum at the last look (`ends`).
 
-    A censored complexity enters no ratio. Where the budget censors one side alone, the order of the two is known and
-    only chance is in question: Fisher's exact test asks it of the runs near the optimum at the last look. A single
-    draw at the budget counts as the budget, which may shorten a ratio and cannot turn it over.
+    A censored complexity enters no ratio. Where the budget censors one side alone, the order of the two is still known:
+    the one that the budget does not cut is the smaller. Whether that is chance is asked of complexities cut at the
+    budget, which cannot turn the order; and where one side is never near the optimum often enough, of counts.
     """
     censored, n = (ours.censored, theirs.censored), min(ours.n, theirs.n)
     label = f"ε = {ours.epsilon:g}, success probability {ours.success_probability:g}"
     comparison, note = Comparison(None, None, None, n, None, paired), ""
+    if n >= MINIMUM_FOR_INTERVAL and not all(censored):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = float(np.divide(ours.value or 0.0, theirs.value or 0.0))
+            comparison = compare_draws(ratio, mine / their, form="ratio", n=n, paired=paired)
     if all(censored):
         note = BOTH_CENSORED
     elif any(censored):
         side, bound = ("hybrid", ours) if censored[0] else ("opponent", theirs)
-        note = f"no ratio: the {side} is at {bound.value:,.0f} or more of {bound.budget:,.0f} interactions"
+        note = f"no ratio: {side} ≥ {bound.value:,.0f}"
         ahead, behind = ends[::-1] if censored[0] else ends
-        if n >= MINIMUM_FOR_INTERVAL:
+        p_value = comparison.p_value
+        if p_value is not None and math.isinf(bound.first_crossing):
             p_value = _fisher(ahead, behind) if ahead.mean() > behind.mean() else 1.0
-            comparison = replace(comparison, p_value=p_value)
-    elif n >= MINIMUM_FOR_INTERVAL:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = float(np.divide(ours.value or 0.0, theirs.value or 0.0))
-            comparison = compare_draws(ratio, mine / their, form="ratio", n=n, paired=paired)
+        elif p_value is not None and ((comparison.value or 0.0) > 1.0) != censored[0]:
+            p_value = 1.0
+        comparison = Comparison(None, None, None, n, p_value, paired)
     test = AxisResult("sample_complexity", label, "ratio", comparison, note=note, censored=censored)
     return CellResult(ours, theirs, test)
 
@@ -333,9 +337,7 @@ def _with_verdict(result: AxisResult, p_holm: float | None, n_comparisons: int, 
     elif (seen := _seen(result)) is not None:
         if p_holm is not None and p_holm < SIGNIFICANCE:
             verdict = seen
-        elif any(result.censored):
-            note += f"; p = {p_holm:.2g} after Holm's correction for {n_comparisons} comparisons"
-        else:
+        elif not any(result.censored):
             note = f"{note}; " if note else ""
             note += f"{seen} alone, but not after Holm's correction for {n_comparisons} comparisons"
     return replace(result, p_holm=p_holm, verdict=verdict, note=note)

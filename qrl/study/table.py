@@ -255,8 +255,7 @@ def cells_grid(result: StudyResult, pair: Pair) -> Grid | None:
         columns=tuple(Cell(f"{100 * p:g} % of runs") for p in probabilities),
         rows=tuple(rows),
         note=f"Under each verdict: ratio, 95 % interval, and p adjusted for {result.n_cells} comparisons (Holm). "
-        "Where the budget cuts a complexity off there is no ratio: Fisher's exact test compares the runs near the "
-        "optimum at the last look.",
+        "Where the budget cuts a complexity off (≥) there is no ratio, and p is that of the order of the two.",
     )
 
 
@@ -428,7 +427,7 @@ def _complexity_cell(cell: Complexity) -> Cell:
     """A complexity with its interval; a censored one as the lower bound that it is."""
     assert cell.value is not None
     if cell.censored:
-        return Cell(f"≥ {cell.low if cell.low is not None else cell.value:,.0f}")
+        return Cell(f"≥ {cell.value:,.0f}")
     interval = f"no interval: {cell.n} seeds" if cell.low is None else f"{cell.low:,.0f} to {cell.high:,.0f}"
     return Cell(f"{cell.value:,.0f}", interval)
 
@@ -440,10 +439,9 @@ def _crossing_cell(cell: Complexity) -> Cell:
 def _test_cell(test: AxisResult) -> Cell:
     """A verdict and, under it, its numbers or why it has none."""
     c = test.comparison
-    if c.value is None or c.low is None or c.high is None:
-        return Cell(test.verdict, test.note)
-    numbers = f"{short(c.value)} ({short(c.low)} to {short(c.high)})"
-    return Cell(test.verdict, f"{numbers}, p {_p(test.p_holm)}" if test.p_holm is not None else numbers)
+    known = c.value is not None and c.low is not None and c.high is not None
+    numbers = f"{short(c.value)} ({short(c.low)} to {short(c.high)})" if known else test.note
+    return Cell(test.verdict, numbers if test.p_holm is None else f"{numbers}, p {_p(test.p_holm)}")
 
 
 def _p(p: float) -> str:
@@ -559,8 +557,12 @@ def _rich(grid: Grid, most: int) -> Table:
     for column, width in zip(grid.columns, _widths(grid, most), strict=True):
         table.add_column(text(column, "bold"), justify="right", width=width)
     for name, cells in grid.rows:
-        table.add_row(text(name), *(text(cell, _VERDICT_STYLE.get(cell.main, "")) for cell in cells))
+        table.add_row(text(name), *(text(cell, _style(cell)) for cell in cells))
     return table
 
 
 _VERDICT_STYLE = {"faster": "green", "higher": "green", "slower": "red", "lower": "red"}
+
+
+def _style(cell: Cell) -> str:
+    return "dim" if cell.main.startswith("≥") else _VERDICT_STYLE.get(cell.main, "")

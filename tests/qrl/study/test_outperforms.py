@@ -143,7 +143,7 @@ def test_a_censored_complexity_enters_no_ratio() -> None:
         # all ten runs against none: two of C(20, 10) tables are as extreme
         assert c.p_value == pytest.approx(2 / math.comb(20, 10))
         assert cell.test.verdict == "faster"
-        assert cell.test.note == "no ratio: the opponent is at 4,000 or more of 4,000 interactions"
+        assert cell.test.note == "no ratio: opponent ≥ 4,000"
     turned = grid_pair(never, learner("a", moments), paired=True)
     assert {cell.test.verdict for cell in turned.grid} == {"slower"}
     both = grid_pair(never, never, paired=True)
@@ -162,6 +162,26 @@ def test_a_censored_side_with_more_runs_near_the_optimum_is_not_called_slower() 
     cell = grid_pair(late, lost, paired=True).grid[0]
     assert cell.test.censored == (True, False)
     assert (cell.test.comparison.p_value, cell.test.verdict) == (1.0, "not distinguishable")
+
+
+def test_the_order_is_tested_where_a_few_late_runs_censor_one_side() -> None:
+    rng = np.random.default_rng(21)
+    moments = rng.lognormal(0, 0.2, 20) * 2_500
+    moments[:3] = 9_999.0  # with three of twenty that never learn, the budget cuts off what nine in ten need
+    a, b = learner("a", rng.lognormal(0, 0.2, 20) * 800), learner("b", moments)
+    cells = grid_pair(a, b, paired=False).grid
+    half, three_quarters, most = cells[:3]
+    assert [c.test.censored for c in (half, three_quarters, most)] == [
+        (False, False),
+        (False, True),
+        (False, True),
+    ]
+    assert half.test.comparison.value is not None
+    assert three_quarters.test.comparison.value is None
+    assert three_quarters.test.verdict == "faster"
+    # seventeen of twenty at the end against twenty: by counts alone no difference
+    assert most.test.comparison.p_value == pytest.approx(stats.fisher_exact([[20, 0], [17, 3]]).pvalue)
+    assert most.test.verdict == "not distinguishable"
 
 
 def test_executions_are_compared_between_agents_that_both_have_some() -> None:
