@@ -113,6 +113,10 @@ class Threshold(Spec):
     """Value of the measure at or above which the task counts as solved, once confirmed."""
     confirmation_episodes: PositiveInt = 100
     """Fresh episodes, from other start states, on which a first crossing must hold."""
+    optimum: Finite | None = None
+    """Score of a documented reference policy, 1 on the normalised scale; the best of the study where none is given."""
+    random: Finite | None = None
+    """Score of the random policy, 0 on the normalised scale; see `qrl.study.sample_complexity.scale_of`."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Threshold:
@@ -122,6 +126,10 @@ class Threshold(Spec):
         if (self.return_ is None) == (self.measure is None):
             why = "has two levels" if self.return_ is not None else "has no level"
             raise InputError("threshold", self.measure, why, "give return, or measure and value")
+        if self.optimum is not None and self.random is not None and not self.optimum > self.random:
+            raise InputError(
+                "threshold.optimum", self.optimum, "is not above threshold.random", "exchange the two"
+            )
         return self
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from qrl.study import evidence, figures, sections
 from qrl.study.comparison import StudyResult, compare
 from qrl.study.results import find_studies
+from qrl.study.sample_complexity import EPSILONS
 
 # The policy forbids every request; what the page needs stands in it. Plotly sets inline styles.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -58,7 +59,9 @@ def report_page(result: StudyResult) -> str:
             sections.agents(result),
             sections.attribution(result),
             sections.pairs(result),
+            sections.complexity(result),
             sections.curves(result),
+            sections.spread(result),
             sections.costs(result),
             sections.circuits(result),
             evidence.failures(result),
@@ -82,6 +85,10 @@ def study_figures(result: StudyResult) -> dict[str, figures.Figure]:
         drawn |= {f"unsolved-{axis}": figures.unsolved(result, axis) for axis in sections.curve_axes(result)}
     if figures.crowded(result) and drawn:
         drawn["curve-panels"] = figures.learning_panels(result)
+    if any(agent.reached is not None for agent in result.agents):
+        drawn |= {f"near-{k}": figures.near_optimum(result, k) for k in range(len(EPSILONS))}
+    if result.scale is not None:
+        drawn["profile"] = figures.profiles(result)
     if sections.has_contributions(result):
         drawn["contributions"] = figures.contributions(result)
     if sections.has_ratios(result):
