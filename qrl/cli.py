@@ -80,6 +80,44 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """Say how many seeds a difference needs, simulated on the runs of a study that is there."""
+
+    dir: tyro.conf.Positional[Path]
+    """The study's folder."""
+    ratio: float | None = None
+    """Ratio of costs to look for, above 1: second agent over first; 1.5 by default."""
+    difference: float | None = None
+    """Instead: difference of scores to look for, above 0."""
+    axis: str | None = None
+    """Cost (interactions, seconds, joules, ...) or score (final_return, mean_return) that is compared."""
+    power: float = 0.8
+    """Probability with which the difference is to be seen."""
+
+    def __call__(self) -> int:
+        """Plan; the exit code."""
+        from qrl.study.comparison import compare
+        from qrl.study.planner import SCORE_AXES, plan_grid, plan_study
+        from qrl.study.table import print_grid
+
+        if self.ratio is not None and self.difference is not None:
+            raise InputError("--difference", self.difference, "stands beside a ratio", "give one of the two")
+        axis = self.axis or ("interactions" if self.difference is None else "final_return")
+        if (axis in SCORE_AXES) != (self.difference is not None):
+            fix = "give --difference with a score and --ratio with a cost"
+            raise InputError("--axis", axis, "does not go with that effect", fix)
+        effect = self.difference if self.difference is not None else (self.ratio or 1.5)
+        result, console = compare(self.dir), _console()
+        plans, reasons = plan_study(result, axis=axis, effect=effect, power=self.power)
+        grid = plan_grid(result, plans, self.power)
+        print_grid(grid, console)
+        console.print(grid.note, style="dim", markup=False)
+        for reason in reasons:
+            print(f"warning: {reason}", file=sys.stderr)
+        return 0
+
+
+@dataclass(frozen=True)
 class Watch:
     """Follow a study that is running, from this or another terminal."""
 
@@ -231,9 +269,10 @@ def _report(paths: list[Path]) -> int:
 
     console = _console()
     studies = list(dict.fromkeys(study for path in paths for study in find_studies(path)))
-    for study in studies:
-        print_table(compare(study), console)
-    for path in write_report(paths):
+    results = {study: compare(study) for study in studies}
+    for result in results.values():
+        print_table(result, console)
+    for path in write_report(paths, results):
         console.print(f"report: {os.path.relpath(path)}", soft_wrap=True)
     return 0
 
@@ -241,6 +280,7 @@ def _report(paths: list[Path]) -> int:
 COMMANDS: dict[str, Any] = {
     "run": Run,
     "report": Report,
+    "plan": Plan,
     "watch": Watch,
     "envs": Envs,
     "circuits": Circuits,

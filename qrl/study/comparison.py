@@ -371,8 +371,8 @@ def _pairs(
         kinds = {first.joules_kind, second.joules_kind}
         pairs.append(
             compare_pair(
-                _scores(first),
-                _scores(second),
+                scores_of(first),
+                scores_of(second),
                 is_twin=_is_twin(second.spec.get("network") or {}, first.name),
                 has_threshold=has_threshold,
                 score=label(measure),
@@ -382,7 +382,8 @@ def _pairs(
     return sorted(pairs, key=lambda pair: not pair.is_twin) if wanted is None else pairs
 
 
-def _scores(agent: AgentResult) -> Scores:
+def scores_of(agent: AgentResult) -> Scores:
+    """One agent's ended runs as arrays, as `qrl.study.outperforms` takes them."""
     axes = [axis for axis in AXES if axis in agent.total]
     return Scores(
         name=agent.name,

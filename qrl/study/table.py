@@ -296,18 +296,18 @@ def print_table(result: StudyResult, console: Console) -> None:
     """Print agents, pairs and verdict of a study on a rich console."""
     from rich.text import Text
 
-    _print_grid(agent_grid(result), console)
+    print_grid(agent_grid(result), console)
     console.print(Text(agent_grid(result).note, style="dim"))
     more = (look_grid(result), complexity_table(result), spread_grid(result), attribution_grid(result))
     for grid in filter(None, more):
         console.print()
-        _print_grid(grid, console)
+        print_grid(grid, console)
         console.print(Text(grid.note, style="dim"))
     for pair in result.pairs:
         console.print()
-        _print_grid(pair_grid(result, pair), console)
+        print_grid(pair_grid(result, pair), console)
         if (cells := cells_grid(result, pair)) is not None:
-            _print_grid(cells, console)
+            print_grid(cells, console)
     if result.pairs:
         console.print(Text(pair_grid(result, result.pairs[0]).note, style="dim"))
         if (cells := cells_grid(result, result.pairs[0])) is not None:
@@ -465,7 +465,7 @@ def _improvement_cells(pair: Pair) -> tuple[Cell, ...]:
     return Cell(""), Cell("unknown" if p.value is None else f"{p.value:.2f}"), Cell(interval), Cell("")
 
 
-def _print_grid(grid: Grid, console: Console) -> None:
+def print_grid(grid: Grid, console: Console) -> None:
     """Print a grid, in parts below each other where it is wider than the console."""
     for part in _parts(grid, console.width):
         console.print(_rich(part, console.width))
