@@ -13,7 +13,7 @@ from circuits.backends import Backend, Expectations, VJPFunction, get_backend
 from circuits.backends.protocol import check_shots
 from circuits.circuit import Circuit
 from circuits.gates import choice
-from circuits.gradients import GRADIENTS
+from circuits.gradients import GRADIENTS, check_options, with_gradient
 from circuits.observables import Observable, parse_observables
 from qrl.ledger import current, phase
 
@@ -39,6 +39,8 @@ class QuantumLayer(nn.Module):
         gradient: "backprop" (the backend's own backward pass), "parameter_shift", "spsa", or "auto":
             backprop where values are exact and the backend differentiates, else parameter shift.
         shots: shots for each measurement setting; None means exact values.
+        gradient_options: of a rule above the backend: ``{"subset": K}`` of parameter shift, ``directions`` and
+            ``step`` of SPSA.
 
     Shapes:
         features ``(batch, n_features)`` to values ``(batch, n_observables)``; an empty batch is fine.
@@ -66,6 +68,7 @@ class QuantumLayer(nn.Module):
         backend: str | Backend = "auto",
         gradient: str = "auto",
         shots: int | None = None,
+        gradient_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(circuit, Circuit):
@@ -78,6 +81,7 @@ class QuantumLayer(nn.Module):
         check_shots(shots, self.backend)
         self.shots = shots
         self.gradient = _rule(gradient, self.backend, shots)
+        self.gradient_options = _options(self.gradient, gradient_options)
         for name, size in circuit.groups:
             if hasattr(self, name):
                 raise ValueError(f"groups: {name!r} is taken by the module; rename the group")
@@ -97,8 +101,8 @@ class QuantumLayer(nn.Module):
             if features.requires_grad or any(p.requires_grad for p in parameters):
                 return cast(Tensor, _Expectation.apply(self, features, *parameters))
             with torch.no_grad():
-                return self._evaluate(features, self._flat(features, parameters), False).values
-        return self._evaluate(features, self._flat(features, parameters), False).values
+                return self._evaluate(features, self._flat(features, parameters), None).values
+        return self._evaluate(features, self._flat(features, parameters), None).values
 
     def pullback(
         self, features: Tensor, by_features: bool = False
@@ -121,7 +125,7 @@ class QuantumLayer(nn.Module):
         flat = self._flat(features, [parameter.detach() for parameter in parameters])
         wanted = [parameter.requires_grad for parameter in parameters]
         learns = by_features or any(wanted)
-        result = self._evaluate(features, flat, learns)
+        result = self._evaluate(features, flat, (wanted, by_features) if learns else None)
 
         def back(upstream: Tensor) -> Tensor | None:
             if not learns:
@@ -146,7 +150,7 @@ class QuantumLayer(nn.Module):
         """
         parameters = [parameter.detach() for parameter in self._groups()]
         features = self._checked(features, tuple(parameters)).detach()
-        return self._evaluate(features, self._flat(features, parameters), False, shots=1).values
+        return self._evaluate(features, self._flat(features, parameters), None, shots=1).values
 
     def bound_circuit(self, features: Tensor) -> QuantumCircuit:
         """Return the unmeasured Qiskit circuit with all angles filled in, to check a number by other means.
@@ -197,21 +201,46 @@ class QuantumLayer(nn.Module):
         return torch.cat(parameters) if parameters else features.new_zeros(0)  # type: ignore[arg-type]
 
     def _evaluate(
-        self, features: Tensor, flat: Tensor, differentiate: bool, shots: int | None = None
+        self,
+        features: Tensor,
+        flat: Tensor,
+        wanted: tuple[Sequence[bool], bool] | None,
+        shots: int | None = None,
     ) -> Expectations:
+        """The values; ``wanted`` says of which groups, and whether of the features, gradients will be asked for."""
         with phase("quantum"):
-            result = self.backend.expectations(
-                self.circuit,
-                flat,
-                features,
-                self.observables,
-                self.shots if shots is None else shots,
-                differentiate=differentiate and self.gradient == "backprop",
-            )
+            if wanted is not None and self.gradient != "backprop" and self.backend.capabilities.remote:
+                result = with_gradient(
+                    self.gradient,
+                    self.backend,
+                    self.circuit,
+                    flat,
+                    features,
+                    self.observables,
+                    self.shots,
+                    groups=self._names(wanted[0]),
+                    want_features=wanted[1],
+                    **self.gradient_options,
+                )
+            else:
+                result = self.backend.expectations(
+                    self.circuit,
+                    flat,
+                    features,
+                    self.observables,
+                    self.shots if shots is None else shots,
+                    differentiate=wanted is not None and self.gradient == "backprop",
+                )
             ledger = current()
             if ledger is not None:
                 ledger.count(result.usage)
         return result
+
+    def _names(self, wanted: Sequence[bool]) -> tuple[str, ...] | None:
+        """The groups that are wanted, none meaning all."""
+        if all(wanted):
+            return None
+        return tuple(name for (name, _), want in zip(self.circuit.groups, wanted, strict=True) if want)
 
     def _gradients(
         self,
@@ -219,13 +248,11 @@ class QuantumLayer(nn.Module):
         flat: Tensor,
         features: Tensor,
         upstream: Tensor,
-        wanted: list[bool],
+        wanted: Sequence[bool],
         by_features: bool,
     ) -> tuple[Sequence[Tensor | None], Tensor | None]:
         """The gradients by each group, None where not wanted, and by the features."""
-        groups = self.circuit.groups
-        everything = all(wanted)
-        names = None if everything else tuple(g[0] for g, want in zip(groups, wanted, strict=True) if want)
+        groups, names = self.circuit.groups, self._names(wanted)
         with phase("quantum"):
             if vjp is not None:
                 result = vjp(upstream, groups=names, features=by_features)
@@ -240,6 +267,7 @@ class QuantumLayer(nn.Module):
                     self.shots,
                     groups=names,
                     want_features=by_features,
+                    **self.gradient_options,
                 )
             ledger = current()
             if ledger is not None:
@@ -247,7 +275,7 @@ class QuantumLayer(nn.Module):
         if result.parameters is None or not groups:
             return [None] * len(groups), result.features
         pieces: Sequence[Tensor] = torch.split_with_sizes(result.parameters, [size for _, size in groups])
-        if everything:
+        if names is None:
             return pieces, result.features
         return [p if want else None for p, want in zip(pieces, wanted, strict=True)], result.features
 
@@ -258,7 +286,8 @@ class _Expectation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, layer: QuantumLayer, features: Tensor, *parameters: Tensor) -> Tensor:
         flat = layer._flat(features, parameters)
-        result = layer._evaluate(features, flat, True)
+        _, by_features, *wanted = ctx.needs_input_grad
+        result = layer._evaluate(features, flat, (wanted, by_features))
         ctx.layer, ctx.flat, ctx.vjp = layer, flat, result.vjp
         ctx.save_for_backward(features)
         return result.values
@@ -284,3 +313,12 @@ def _rule(gradient: str, backend: Backend, shots: int | None) -> str:
         reason = f"{backend.name} does not differentiate" if shots is None else "shots have no backward pass"
         raise ValueError(f"gradient: 'backprop', but {reason}; use 'parameter_shift' or 'auto'")
     return gradient
+
+
+def _options(rule: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    if not options:
+        return {}
+    if rule not in GRADIENTS:
+        raise ValueError(f"gradient_options: {dict(options)}, but {rule} takes none; leave them out")
+    check_options(rule, options)
+    return dict(options)

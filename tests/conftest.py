@@ -1,8 +1,16 @@
 """The marker `engine`: tests of the compiled engine."""
 
+import contextlib
 import os
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Let one process make the cache folder of dwave-cloud-client: two that import it at once collide."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        with contextlib.suppress(ImportError):
+            import dwave.cloud  # noqa: F401
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -44,10 +44,24 @@ def _pennylane(target: str | None) -> Backend:
     return PennyLaneBackend() if target is None else PennyLaneBackend(target)
 
 
+def _aer(target: str | None) -> Backend:
+    from circuits.backends.aer import AerBackend
+
+    return AerBackend(target)
+
+
+def _primitive(target: str | None) -> Backend:
+    from circuits.backends.primitive import known_primitive
+
+    return known_primitive(target)
+
+
 BACKENDS: dict[str, Callable[[str | None], Backend]] = {
     "native": _native,
     "torch": _torch,
     "pennylane": _pennylane,
+    "aer": _aer,
+    "primitive": _primitive,
 }
 """Backend kinds and their factories, which take the part of the name after the colon, or None."""
 

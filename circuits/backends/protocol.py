@@ -133,6 +133,7 @@ class Capabilities:
         shots: whether it answers requests with shots.
         dtypes: the real dtypes it computes in.
         max_qubits: the largest register, None where memory alone decides.
+        remote: whether a request is a job on another machine; values and gradient then go in one.
     """
 
     differentiable: bool
@@ -140,6 +141,7 @@ class Capabilities:
     shots: bool
     dtypes: tuple[torch.dtype, ...]
     max_qubits: int | None
+    remote: bool = False
 
 
 @runtime_checkable

@@ -174,7 +174,7 @@ def _common(spec: Any, eps: float) -> dict[str, Any]:
 
 
 def _build_dqn(spec: Any, env: TrainingEnv, seed: int) -> DQN:
-    return DQN(
+    agent = DQN(
         NetworkDQNPolicy,  # type: ignore[arg-type]
         env,
         buffer_size=spec.buffer_size,
@@ -190,6 +190,8 @@ def _build_dqn(spec: Any, env: TrainingEnv, seed: int) -> DQN:
         max_grad_norm=spec.max_grad_norm,
         **_common(spec, eps=1e-8),
     )
+    agent.exploration_decay, agent.squared_loss = spec.exploration_decay, spec.loss == "mse"
+    return agent
 
 
 def _build_ppo(spec: Any, env: TrainingEnv, seed: int) -> PPO:

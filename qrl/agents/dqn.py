@@ -15,7 +15,7 @@ from stable_baselines3.common.type_aliases import (
     TrainFreq,
     TrainFrequencyUnit,
 )
-from torch.nn.functional import smooth_l1_loss
+from torch.nn.functional import mse_loss, smooth_l1_loss
 
 from qrl.agents.optim import clip_gradients
 
@@ -71,8 +71,14 @@ class LeanDQN(stable_baselines3.DQN):
 
     It applies to policies with a ``pullback`` (ours), on the CPU, to observations that are no dictionary and to the
     plain replay buffer, trained after numbers of steps.
+
+    Attributes:
+        exploration_decay: factor of epsilon after each episode, instead of the fall over the budget.
+        squared_loss: whether the loss is the mean square of the temporal differences; smooth L1 otherwise.
     """
 
+    exploration_decay: float | None = None
+    squared_loss: bool = False
     replay_buffer_class: Any
     _last_obs: Any
 
@@ -127,8 +133,18 @@ class LeanDQN(stable_baselines3.DQN):
                 self._episode_num += 1
                 if log_interval is not None and self._episode_num % log_interval == 0:
                     self.dump_logs()
+            self._decay_exploration()
         callback.on_rollout_end()
         return RolloutReturn(num_collected_steps * env.num_envs, num_collected_episodes, continue_training)
+
+    def _on_step(self) -> None:
+        super()._on_step()
+        self._decay_exploration()
+
+    def _decay_exploration(self) -> None:
+        if self.exploration_decay is not None:
+            rate = self.exploration_initial_eps * self.exploration_decay**self._episode_num
+            self.exploration_rate = max(rate, self.exploration_final_eps)
 
     def _choose(self, observations: np.ndarray, learning_starts: int) -> np.ndarray:
         """Random actions at first, then epsilon-greedy ones: all random or all greedy, as Stable-Baselines3's."""
@@ -156,9 +172,8 @@ class LeanDQN(stable_baselines3.DQN):
                 values, back = self.policy.pullback(batch.observations)
                 actions = batch.actions.long()
                 chosen = values.gather(1, actions)
-                losses.append(smooth_l1_loss(chosen, target).item())
-                # the derivative of the smooth L1 loss, whose quadratic part ends at one
-                by_chosen = (chosen - target).clamp_(-1.0, 1.0) * (1.0 / len(chosen))
+                losses.append(self._loss(chosen, target).item())
+                by_chosen = self._slope(chosen - target) * (1.0 / len(chosen))
                 optimizer.zero_grad()
                 back(torch.zeros_like(values).scatter_(1, actions, by_chosen))
             clip_gradients(parameters, self.max_grad_norm)
@@ -166,3 +181,10 @@ class LeanDQN(stable_baselines3.DQN):
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", np.mean(losses))
+
+    def _loss(self, chosen: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return mse_loss(chosen, target) if self.squared_loss else smooth_l1_loss(chosen, target)
+
+    def _slope(self, difference: torch.Tensor) -> torch.Tensor:
+        """Derivative of the loss of one difference; the quadratic part of the smooth L1 loss ends at one."""
+        return difference.mul_(2.0) if self.squared_loss else difference.clamp_(-1.0, 1.0)

@@ -26,16 +26,19 @@ class EnvironmentFault(ValueError):
 class Transform:
     """A map of observations, of single ones and of batches alike.
 
-    ``kind`` is ``scaled``, from the limits of ``space`` to [-1, 1], or ``arctan`` of each component.
+    ``kind`` is ``scaled``, from the limits of ``space`` to [-1, 1]; ``arctan`` of each component; or numbers by which
+    the components are divided.
     """
 
     space: spaces.Box
-    kind: str
+    kind: str | tuple[float, ...]
 
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """The same shape, in float32."""
         if self.kind == "arctan":
             return np.arctan(observations).astype(np.float32)
+        if isinstance(self.kind, tuple):
+            return (observations / np.array(self.kind).reshape(self.space.shape)).astype(np.float32)
         low, span = self._limits
         return np.clip(2.0 * (observations - low) / span - 1.0, -1.0, 1.0).astype(np.float32)
 
@@ -198,7 +201,7 @@ class TrainingEnv(DummyVecEnv):
 
 
 def make_environment(
-    env_id: str, options: dict[str, Any] | None = None, observation: str | None = None
+    env_id: str, options: dict[str, Any] | None = None, observation: str | Sequence[float] | None = None
 ) -> gym.Env:
     """Build one environment with the study's observation transform.
 
@@ -245,15 +248,18 @@ def unknown_environment(env_id: str) -> InputError:
     return InputError("environment.id", env_id, "is not a registered environment", hint)
 
 
-def observation_transform(space: spaces.Space, kind: str | None) -> tuple[spaces.Space, Transform | None]:
+def observation_transform(
+    space: spaces.Space, kind: str | Sequence[float] | None
+) -> tuple[spaces.Space, Transform | None]:
     """The observation space an agent sees and the function that maps into it (none: unchanged).
 
     ``scaled`` maps each component from the space's limits to [-1, 1]; ``arctan`` applies arctan to each;
-    ``raw`` changes nothing. By default bounded boxes are scaled and everything else is left raw. Works on single
-    observations and on batches alike.
+    ``raw`` changes nothing; numbers divide the components, one each. By default bounded boxes are scaled and
+    everything else is left raw. Works on single observations and on batches alike.
 
     Raises:
-        InputError: ``scaled`` for an unbounded component, or a transform of a space that is no box.
+        InputError: ``scaled`` for an unbounded component, a transform of a space that is no box, or another count of
+            numbers than components.
     """
     box = space if isinstance(space, spaces.Box) else None
     bounded = box is not None and bool(np.isfinite(box.low).all() and np.isfinite(box.high).all())
@@ -271,6 +277,8 @@ def observation_transform(space: spaces.Space, kind: str | None) -> tuple[spaces
     if kind == "arctan":
         limit = np.full(box.shape, np.pi / 2, dtype=np.float32)
         return spaces.Box(-limit, limit, dtype=np.float32), Transform(box, kind)
+    if not isinstance(kind, str):
+        return _divided(box, tuple(kind))
     if not bounded:
         index = int(np.argmin(np.isfinite(box.low.ravel()) & np.isfinite(box.high.ravel())))
         raise InputError(
@@ -281,3 +289,13 @@ def observation_transform(space: spaces.Space, kind: str | None) -> tuple[spaces
         )
     one = np.ones(box.shape, dtype=np.float32)
     return spaces.Box(-one, one, dtype=np.float32), Transform(box, kind)
+
+
+def _divided(box: spaces.Box, divisors: tuple[float, ...]) -> tuple[spaces.Space, Transform]:
+    size = int(np.prod(box.shape))
+    if len(divisors) != size:
+        why, fix = f"are {len(divisors)} for observations of {size} components", "give one for each"
+        raise InputError("environment.observation", list(divisors), why, fix)
+    by = np.array(divisors).reshape(box.shape)
+    limits = ((limit / by).astype(np.float32) for limit in (box.low, box.high))
+    return spaces.Box(*limits, dtype=np.float32), Transform(box, divisors)

@@ -92,7 +92,11 @@ class DQNSpec(LearnerBase):
     """Epsilon at the start."""
     exploration_final: Unit = 0.05
     """Epsilon at the end."""
-    max_grad_norm: Rate = 10.0
+    exploration_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Instead of the linear fall: epsilon is multiplied by this after each episode, down to its final value."""
+    loss: Literal["huber", "mse"] = "huber"
+    """Of the temporal differences: smooth L1 (Stable-Baselines3's), or their mean square."""
+    max_grad_norm: Positive = 10.0
     """Bound on the joint gradient norm."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,7 +53,12 @@ class Evaluator:
     """
 
     def __init__(
-        self, env_id: str, options: dict[str, Any], observation: str | None, episodes: int, seed: int
+        self,
+        env_id: str,
+        options: dict[str, Any],
+        observation: str | Sequence[float] | None,
+        episodes: int,
+        seed: int,
     ) -> None:
         self.episodes, self.seed = episodes, seed
         with making(env_id, options):

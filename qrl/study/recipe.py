@@ -19,6 +19,7 @@ from qrl.specs import (
     AgentSpec,
     Finite,
     Name,
+    Positive,
     PositiveInt,
     Spec,
     input_error,
@@ -55,8 +56,11 @@ class Environment(Spec):
     """Gymnasium id (``qrl envs`` lists ours)."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keywords of the environment."""
-    observation: Literal["scaled", "arctan", "raw"] | None = None
-    """``scaled``: to [-1, 1] by the space's limits (default where it is bounded); ``arctan``; ``raw``."""
+    observation: (
+        Literal["scaled", "arctan", "raw"] | Annotated[list[Positive], Field(min_length=1)] | None
+    ) = None
+    """``scaled``: to [-1, 1] by the space's limits (default where it is bounded); ``arctan``; ``raw``; or numbers by
+    which the components are divided."""
 
 
 class Budget(Spec):

@@ -35,6 +35,13 @@ def annealing(race: Race, backend: str, quick: bool) -> Section:
     return bench_annealing.measure(quick)
 
 
+def noise(race: Race, backend: str, quick: bool) -> Section:
+    """Exact noise on the qubits in use beside the whole device."""
+    import bench_noise
+
+    return bench_noise.measure(quick)
+
+
 FULL = (
     grid.measure,
     engine.overhead,
@@ -44,6 +51,7 @@ FULL = (
     engine.scaling,
     engine.exactness,
     annealing,
+    noise,
     training.measure,
 )
 QUICK = (grid.measure, engine.overhead, engine.peak, engine.exactness, training.measure)

@@ -7,9 +7,10 @@ import itertools
 import pytest
 import torch
 
+import qrl
 from circuits import Angle, Circuit, Gate, Observable, Term, controlled_rotation, reuploading
 from circuits.backends.torch import TorchBackend
-from circuits.gradients import GRADIENTS, parameter_shift, spsa
+from circuits.gradients import GRADIENTS, parameter_shift, spsa, with_gradient
 
 WORDS = ["".join(letters) for size in (1, 2, 3) for letters in itertools.product("XYZ", repeat=size)]
 
@@ -151,3 +152,101 @@ def test_bad_options_are_refused(options, error, message):
     arguments = {"upstream": upstream, **options}
     with pytest.raises(error, match=message):
         spsa(TorchBackend(), circuit, theta, x, observables, **arguments)
+
+
+class Remote(Counting):
+    """The same as if each request were a job."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from dataclasses import replace
+
+        self.capabilities = replace(self._backend.capabilities, differentiable=False, remote=True)
+
+
+def asked(circuit, samples=3, n_observables=2):
+    torch.manual_seed(2)
+    parameters = torch.rand(circuit.n_parameters, dtype=torch.float64) * 4 - 2
+    features = torch.rand(samples, circuit.n_features, dtype=torch.float64)
+    observables = [Observable.parse(word, circuit.n_qubits) for word in ("ZI", "XY")[:n_observables]]
+    return parameters, features, observables, torch.rand(samples, n_observables, dtype=torch.float64)
+
+
+def test_a_random_subset_of_angles_is_unbiased_and_cheaper():
+    circuit, backend = reuploading(2, 1), TorchBackend()
+    parameters, features, observables, upstream = asked(circuit)
+    whole = parameter_shift(backend, circuit, parameters, features, observables, upstream)
+    draws = [
+        parameter_shift(backend, circuit, parameters, features, observables, upstream, seed=seed, subset=2)
+        for seed in range(3000)
+    ]
+    found = torch.stack([draw.parameters for draw in draws])
+    error = found.std(0) / len(draws) ** 0.5
+    assert ((found.mean(0) - whole.parameters).abs() <= 5 * error + 1e-12).all()
+    assert draws[0].usage.executions == 2 * 2 * 3
+    assert whole.usage.executions == 2 * circuit.n_angles * 3
+    everything = parameter_shift(backend, circuit, parameters, features, observables, upstream, subset=99)
+    torch.testing.assert_close(everything.parameters, whole.parameters)
+
+
+@pytest.mark.parametrize(("rule", "options"), [("parameter_shift", {}), ("spsa", {"directions": 3})])
+def test_value_and_gradient_go_in_one_request(rule, options):
+    circuit, backend = reuploading(2, 2), Remote()
+    parameters, features, observables, upstream = asked(circuit)
+    found = with_gradient(
+        rule, backend, circuit, parameters, features, observables, seed=4, groups=("weights",), **options
+    )
+    product = found.vjp(upstream, groups=("weights",))
+    assert backend.requests == 1
+    exact = TorchBackend().expectations(circuit, parameters, features, observables)
+    torch.testing.assert_close(found.values, exact.values, atol=1e-12, rtol=0)
+    apart = GRADIENTS[rule](
+        backend, circuit, parameters, features, observables, upstream, seed=4, groups=("weights",), **options
+    )
+    torch.testing.assert_close(product.parameters, apart.parameters, atol=1e-12, rtol=0)
+    torch.testing.assert_close(product.features, apart.features, atol=1e-12, rtol=0)
+    assert found.usage.executions == exact.usage.executions + apart.usage.executions
+    assert found.usage.gradient_rule == rule
+    assert product.usage.executions == 0
+    with pytest.raises(ValueError, match="the request was made for"):
+        found.vjp(upstream)
+
+
+def test_a_layer_on_a_remote_backend_makes_one_job_an_update():
+    backend = Remote()
+    layer = qrl.QuantumLayer(reuploading(2, 2), ["ZI", "XY"], backend=backend).double()
+    near = qrl.QuantumLayer(reuploading(2, 2), ["ZI", "XY"], backend="torch").double()
+    near.load_state_dict(layer.state_dict())
+    features = torch.rand(4, 2, dtype=torch.float64)
+    layer.scales.requires_grad_(False)
+    near.scales.requires_grad_(False)
+    for module in (layer, near):
+        values, back = module.pullback(features)
+        back(torch.ones_like(values))
+        x = features.clone().requires_grad_()
+        module(x).sum().backward()
+    assert backend.requests == 2
+    torch.testing.assert_close(layer.weights.grad, near.weights.grad, atol=1e-10, rtol=0)
+    assert layer.scales.grad is None
+    with torch.no_grad():
+        layer(features)
+    assert backend.requests == 3
+
+
+def test_options_of_a_rule_reach_it_and_unknown_ones_are_refused():
+    layer = qrl.QuantumLayer(
+        reuploading(2, 1),
+        ["ZI"],
+        backend=Remote(),
+        gradient="parameter_shift",
+        gradient_options={"subset": 1},
+    )
+    with qrl.Ledger("options", 0, "layer", meters=()) as ledger:
+        layer(torch.rand(3, 2)).sum().backward()
+        assert ledger.totals()["executions"] == 3 + 2 * 3
+    with pytest.raises(ValueError, match="did you mean 'subset'"):
+        qrl.QuantumLayer(
+            reuploading(2, 1), ["ZI"], gradient="parameter_shift", gradient_options={"subsets": 1}
+        )
+    with pytest.raises(ValueError, match="backprop takes none"):
+        qrl.QuantumLayer(reuploading(2, 1), ["ZI"], gradient_options={"subset": 1})

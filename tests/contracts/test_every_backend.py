@@ -6,7 +6,13 @@ import torch
 import qrl
 from circuits import BACKENDS, get_backend, reuploading
 
-ROWS = {"native": ["native"], "torch": ["torch"], "pennylane": ["pennylane", "pennylane:lightning.qubit"]}
+ROWS = {
+    "native": ["native"],
+    "torch": ["torch"],
+    "pennylane": ["pennylane", "pennylane:lightning.qubit"],
+    "aer": ["aer"],
+    "primitive": ["primitive", "primitive:aer"],
+}
 NAMES = [name for names in ROWS.values() for name in names]
 OBSERVABLES = ["ZZI", {"XIY": 0.5, "IIZ": -1.0}, "III"]
 BATCH = 4

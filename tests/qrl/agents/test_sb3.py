@@ -47,6 +47,48 @@ def test_the_target_network_lags_and_answers_the_targets():
     assert not any("_target" in name for name in agent.trained_parameters())
 
 
+def test_epsilon_can_fall_with_the_episodes():
+    spec = {
+        "algorithm": "dqn",
+        "network": {"kind": "mlp", "hidden": [4]},
+        "exploration_decay": 0.5,
+        "exploration_final": 0.2,
+    }
+    agent = qrl.build_agent(spec, lambda: gym.make("CartPole-v1", max_episode_steps=5), seed=0)
+    rates = []
+
+    class Steps(BaseCallback):
+        def _on_step(self):
+            rates.append(self.model.exploration_rate)
+            return True
+
+    agent.learn(20, callback=Steps())
+    # Stable-Baselines3 has no rate before the first step
+    assert rates == [0.0] + [1.0] * 4 + [0.5] * 5 + [0.25] * 5 + [0.2] * 5
+
+
+@pytest.mark.parametrize("loss", ["huber", "mse"])
+def test_the_gradient_is_that_of_the_loss(loss):
+    spec = {"algorithm": "dqn", "network": SMALL, "learning_starts": 1000, "loss": loss, "max_grad_norm": 10}
+    agent = qrl.build_agent(spec, "CartPole-v1", seed=0)
+    agent.learn(40)
+    np.random.seed(3)
+    batch = agent.replay_buffer.sample(16)
+    with torch.no_grad():
+        best = agent.q_net_target(batch.next_observations).amax(1, keepdim=True)
+        target = 5.0 + batch.rewards + (1 - batch.dones) * agent.gamma * best
+    batch = batch._replace(rewards=batch.rewards + 5.0)  # far from zero: there the two losses differ
+    chosen = agent.q_net(batch.observations).gather(1, batch.actions)
+    function = {"huber": torch.nn.functional.smooth_l1_loss, "mse": torch.nn.functional.mse_loss}[loss]
+    expected = torch.autograd.grad(function(chosen, target), list(agent.q_net.parameters()))
+    agent.replay_buffer.sample = lambda *_: batch
+    agent.policy.optimizer.step = lambda: None
+    agent.max_grad_norm = float("inf")
+    agent.train(1, 16)
+    for parameter, gradient in zip(agent.q_net.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-5, atol=1e-6)
+
+
 class Rates(BaseCallback):
     """Collects the optimiser's rate after each update of PPO."""
 

@@ -40,7 +40,7 @@ def test_a_non_finite_value_is_named_where_it_arises(what):
         env.step(np.array([1]))
 
 
-@pytest.mark.parametrize("kind", ["scaled", "arctan", "raw"])
+@pytest.mark.parametrize("kind", ["scaled", "arctan", "raw", (1.0, 1.0, 1.0, 2.0, 12.5, 0.1)])
 def test_reset_and_step_share_one_transform(kind):
     # A published example normalised in step() but not in reset().
     plain = gym.make("Acrobot-v1")
@@ -59,7 +59,10 @@ def test_scaled_maps_the_limits_to_one_and_batches_too():
     np.testing.assert_allclose(transform(np.array([[-2.0, 10.0], [0.0, 5.0]])), [[-1.0, 1.0], [0.0, 0.0]])
 
 
-@pytest.mark.parametrize(("env_id", "kind"), [("CartPole-v1", "arctan"), ("Acrobot-v1", "scaled")])
+@pytest.mark.parametrize(
+    ("env_id", "kind"),
+    [("CartPole-v1", "arctan"), ("Acrobot-v1", "scaled"), ("CartPole-v1", (2.4, 2.5, 0.21, 2.5))],
+)
 def test_the_shared_transform_gives_each_member_what_its_wrapper_gives(env_id, kind):
     env = TrainingEnv(lambda: make_environment(env_id, {"max_episode_steps": 20}, kind), [4, 5, 6])
     single = [make_environment(env_id, {"max_episode_steps": 20}, kind) for _ in range(3)]
@@ -153,3 +156,13 @@ def test_an_environment_without_state_continues_with_a_fresh_episode_and_says_so
     again.set_state(state)
     assert again.interactions == 1
     assert again.lengths.tolist() == [0]
+
+
+def test_numbers_divide_the_components():
+    space = gym.make("CartPole-v1").observation_space
+    seen, transform = observation_transform(space, [2.4, 2.5, 0.21, 2.5])
+    np.testing.assert_allclose(transform(np.array([2.4, -5.0, 0.105, 0.0])), [1.0, -2.0, 0.5, 0.0])
+    np.testing.assert_allclose(seen.high[[0, 2]], space.high[[0, 2]] / [2.4, 0.21], rtol=1e-6)
+    assert np.isinf(seen.high[[1, 3]]).all()
+    with pytest.raises(InputError, match="are 2 for observations of 4 components"):
+        observation_transform(space, [1.0, 2.0])

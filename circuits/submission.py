@@ -1,0 +1,261 @@
+"""From an intent to its answer, whatever happens in between: submit, count, wait, fetch, charge.
+
+:class:`Submitter` carries a request of :mod:`circuits.journal` through its states with any service that can submit
+under a tag and find jobs by it. It may be killed at any point and run again in another process of the same host: what
+exists is adopted, what was fetched is read from disk, and nothing is sent twice unless the service knows of no job.
+
+A service's own client may repeat a submission that the service had accepted. Therefore jobs under a tag are counted
+after every submission, also a successful one; the oldest is kept, the others are cancelled, and all are charged.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from circuits.journal import Budget, Intent, Job, Journal, Record
+
+__all__ = ["JobFailed", "Refused", "Service", "StillRunning", "Submitter", "Waits"]
+
+CLOCKS_APART = 600.0
+"""Seconds by which the clocks of host and service may differ."""
+
+
+class Refused(RuntimeError):
+    """The service says that there is no job and will be none: credentials, validation, no such machine."""
+
+
+class JobFailed(RuntimeError):
+    """The job ended without an answer."""
+
+
+class StillRunning(RuntimeError):
+    """The deadline passed; the job goes on and is in the journal."""
+
+
+class Service(Protocol):
+    """What is needed of a machine that runs jobs. Any exception but ``Refused`` leaves open what happened."""
+
+    def submit(self, payload: Any, tag: str, seconds: float) -> str:
+        """Start a job under a tag that stops after so many seconds on the processor; its id."""
+        ...
+
+    def find(self, tag: str, since: float) -> list[Job]:
+        """All jobs under a tag, created after ``since``, wherever the account may run them."""
+        ...
+
+    def look(self, job_id: str) -> Job:
+        """A job as it is now."""
+        ...
+
+    def fetch(self, job_id: str) -> bytes:
+        """The raw reply of a job that is done."""
+        ...
+
+    def cancel(self, job_id: str) -> None:
+        """Stop a job; one that is final already is left."""
+        ...
+
+    def remaining(self) -> float | None:
+        """Seconds on the processor that the account has left, None where it does not say."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Every wait, in seconds.
+
+    Attributes:
+        grace: after which a job that was submitted must be found by its tag.
+        poll: between two looks at a job, at first.
+        poll_most: and at last; each wait is half as long again as the one before.
+        deadline: for a job to end, None without end.
+        retry: before a read is repeated, at first; doubled each time, with jitter.
+        retry_most: in all, after which the error stands.
+        sleep: what waits.
+    """
+
+    grace: float = 60.0
+    poll: float = 2.0
+    poll_most: float = 60.0
+    deadline: float | None = None
+    retry: float = 1.0
+    retry_most: float = 300.0
+    sleep: Callable[[float], None] = time.sleep
+
+
+class Submitter:
+    """Carries requests through.
+
+    Args:
+        journal: where they are written down.
+        service: where they run.
+        budget: what may be spent.
+        waits: how long to wait for what.
+    """
+
+    def __init__(
+        self, journal: Journal, service: Service, budget: Budget, waits: Waits | None = None
+    ) -> None:
+        self.journal, self.service, self.budget = journal, service, budget
+        self.waits = Waits() if waits is None else waits
+        self._jitter = random.Random()  # an agent's own generators stay where they are
+
+    def run(self, intent: Intent, payload: Callable[[], Any]) -> bytes:
+        """The raw reply to a request: from the disk, of a job that runs already, or of a new one.
+
+        Args:
+            intent: the request.
+            payload: makes what is sent; called only where something is.
+
+        Raises:
+            OverBudget: nothing was sent.
+            Refused, JobFailed: there will be no reply.
+            StillRunning: the deadline passed.
+        """
+        return self.collect(self.start(intent, payload).tag)
+
+    def start(self, intent: Intent, payload: Callable[[], Any]) -> Record:
+        """Submit a request, unless it was; the record with its job."""
+        record, mine = self.journal.reserve(intent, self.budget, self._read(self.service.remaining))
+        if record.state in ("FETCHED", "DONE", "SUBMITTED"):
+            return record
+        if record.state == "FAILED":
+            raise JobFailed(
+                f"{record.tag}: failed before ({record.reason}); ask for a repetition to try once more"
+            )
+        if not mine:
+            return self._another_submits(record, payload)
+        if record.state == "SUBMITTING":
+            return self._reconcile(record, payload)
+        return self._submit(record, payload)
+
+    def collect(self, tag: str) -> bytes:
+        """Wait for a job that was submitted, and fetch, charge and keep what it gives.
+
+        Raises:
+            JobFailed: it ended without an answer.
+            StillRunning: the deadline passed.
+        """
+        record = self.journal.record(tag)
+        if record.state == "SUBMITTING":
+            record = self._reconcile(record, None)
+        if record.state in ("FETCHED", "DONE"):
+            self._charge_all(record)
+            return self.journal.reply(record)
+        if record.state == "FAILED":
+            raise JobFailed(f"{tag}: {record.reason}")
+        if record.job_id is None:
+            raise JobFailed(f"{tag}: was never submitted; submit it again")
+        job = self._wait(record.job_id)
+        if job.status != "done":
+            self.journal.failed(tag, f"{job.status}: {job.reason or 'no reason given'}")
+            self._charge_all(self.journal.record(tag))
+            raise JobFailed(f"{tag}: job {job.id} {job.status} ({job.reason or 'no reason given'})")
+        raw = self._read(lambda: self.service.fetch(job.id))
+        record = self.journal.fetched(tag, raw)
+        self._charge_all(record)
+        return raw
+
+    # ------------------------------------------------------------------ steps
+
+    def _submit(self, record: Record, payload: Callable[[], Any]) -> Record:
+        tag, body = record.tag, payload()
+        self.journal.submitting(tag)
+        try:
+            job_id = self.service.submit(body, tag, record.intent.seconds)
+        except Refused as error:
+            self.journal.failed(tag, str(error))
+            raise
+        except Exception as error:
+            # whether a job exists is not known; the tag will say
+            self.journal.event(tag, "submission unclear", type(error).__name__)
+            return self._reconcile(self.journal.record(tag), payload)
+        self.journal.found(tag, [Job(job_id, "queued", record.created)])
+        return self._count(self.journal.record(tag))
+
+    def _reconcile(self, record: Record, payload: Callable[[], Any] | None) -> Record:
+        """A submission was begun and its end is not known: find the job, or send once more where there is none."""
+        tag, since = record.tag, record.created - CLOCKS_APART
+        jobs = self._read(lambda: self.service.find(tag, since))
+        if not jobs:
+            self.waits.sleep(self.waits.grace)
+            jobs = self._read(lambda: self.service.find(tag, since))
+        if jobs:
+            return self._keep_one(tag, jobs)
+        if payload is None or record.attempts >= 2:
+            reason = "no job under its tag after the grace time"
+            self.journal.failed(tag, reason)
+            raise JobFailed(f"{tag}: {reason}; submit it again as a repetition")
+        return self._submit(record, payload)
+
+    def _count(self, record: Record) -> Record:
+        jobs = self._read(lambda: self.service.find(record.tag, record.created - CLOCKS_APART))
+        return self._keep_one(record.tag, jobs) if jobs else record
+
+    def _keep_one(self, tag: str, jobs: list[Job]) -> Record:
+        record = self.journal.found(tag, jobs)
+        for job in jobs:
+            if job.id != record.job_id and not job.final:
+                self._read(partial(self.service.cancel, job.id))
+        return record
+
+    def _charge_all(self, record: Record) -> None:
+        """Charge every job of a tag that is final; what the service does not say counts as all it could have cost."""
+        for seen in self._read(lambda: self.service.find(record.tag, record.created - CLOCKS_APART)):
+            if seen.id not in {job["id"] for job in self.journal.jobs(record.tag)}:
+                self._keep_one(record.tag, [seen])
+        for known in self.journal.jobs(record.tag):
+            if known["seconds"] is not None:
+                continue
+            job = (
+                self._wait(known["id"])
+                if known["duplicate"]
+                else self._read(partial(self.service.look, known["id"]))
+            )
+            if job.final:
+                self.journal.charge(job, record.intent.seconds if job.seconds is None else job.seconds)
+
+    def _wait(self, job_id: str) -> Job:
+        pause, waited = self.waits.poll, 0.0
+        while not (job := self._read(partial(self.service.look, job_id))).final:
+            if self.waits.deadline is not None and waited >= self.waits.deadline:
+                raise StillRunning(
+                    f"job {job_id}: is {job.status} after {waited:g} s and goes on; `qrl jobs collect` fetches it"
+                )
+            self.waits.sleep(pause)
+            waited += pause
+            pause = min(pause * 1.5, self.waits.poll_most)
+        return job
+
+    def _another_submits(self, record: Record, payload: Callable[[], Any]) -> Record:
+        """Another process has it: wait until that has a job, or take over when it is gone."""
+        pause = self.waits.poll
+        while record.state in ("RESERVED", "SUBMITTING"):
+            if self.journal.take_over(record.tag):
+                record = self.journal.record(record.tag)
+                return (self._submit if record.state == "RESERVED" else self._reconcile)(record, payload)
+            self.waits.sleep(pause)
+            pause = min(pause * 1.5, self.waits.poll_most)
+            record = self.journal.record(record.tag)
+        return record
+
+    def _read(self, ask: Callable[[], Any]) -> Any:
+        """Ask what can be asked again: reads, and cancelling."""
+        pause, waited = self.waits.retry, 0.0
+        while True:
+            try:
+                return ask()
+            except (Refused, JobFailed):
+                raise
+            except Exception:
+                if waited >= self.waits.retry_most:
+                    raise
+            wait = self._jitter.uniform(0.0, pause)  # full jitter: no two clients knock together
+            self.waits.sleep(wait)
+            waited += max(wait, 1e-3)
+            pause *= 2.0

@@ -1,0 +1,275 @@
+"""Paid work: nothing lost, nothing paid twice, nothing overspent, whatever fails and whenever the process dies."""
+
+import json
+import runpy
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from circuits.journal import Budget, Intent, Journal, OverBudget, content_key
+from circuits.submission import JobFailed, Refused, StillRunning, Submitter, Waits
+
+HERE = Path(__file__).parent
+_machine = runpy.run_path(str(HERE / "machine.py"))
+Machine, SECONDS = _machine["Machine"], _machine["SECONDS"]
+QUICK = Waits(grace=0.001, poll=0.001, retry=0.001, retry_most=0.1)
+
+
+def intent(number=0, repetition=0):
+    return Intent(content_key(number=number), "study", "machine", SECONDS, repetition, {"number": number})
+
+
+def submitter(folder, faults=(), budget=100.0, waits=QUICK, **options):
+    machine = Machine(folder / "machine.sqlite", faults, **options)
+    return Submitter(Journal(folder / "journal.sqlite"), machine, Budget(budget), waits)
+
+
+def run(folder, **ask):
+    command = [
+        sys.executable,
+        str(HERE / "worker.py"),
+        json.dumps({"folder": str(folder), "budget": 100.0, **ask}),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def settled(at, jobs, answers=1):
+    """Every job is charged, the journal's sum is the machine's bill, and nothing is in flight."""
+    assert at.journal.spent() == at.service.bill()
+    assert at.journal.reserved() == 0.0
+    assert at.service.count() == jobs
+    assert sum(record.sha256 is not None for record in at.journal.records()) == answers
+
+
+def test_an_answer_is_paid_once(tmp_path):
+    at = submitter(tmp_path)
+    assert at.run(intent(), lambda: "a") == b"answer to a"
+    assert at.run(intent(), lambda: pytest.fail("was sent again")) == b"answer to a"
+    assert at.service.calls.count("submit") == 1
+    assert at.service.calls.count("fetch") == 1
+    settled(at, 1)
+    assert at.run(intent(repetition=1), lambda: "a") == b"answer to a"
+    settled(at, 2, answers=2)
+
+
+@pytest.mark.parametrize(
+    ("faults", "jobs", "submissions"),
+    [
+        (["before"], 1, 2),
+        (["after"], 1, 1),
+        (["repeated"], 3, 1),
+        (["before", "after"], 1, 2),
+        (["storm"] * 3, 1, 1),
+    ],
+)
+def test_unclear_submissions_are_found_by_their_tag(tmp_path, faults, jobs, submissions):
+    at = submitter(tmp_path, faults if faults[0] != "storm" else [])
+    if faults[0] == "storm":
+        at.service.faults = []
+        record = at.start(intent(), lambda: "a")
+        at.service.faults = list(faults)
+        assert at.collect(record.tag) == b"answer to a"
+    else:
+        assert at.run(intent(), lambda: "a") == b"answer to a"
+    assert at.service.calls.count("submit") == submissions
+    settled(at, jobs)
+
+
+def test_duplicates_are_cancelled_where_they_wait_and_charged_where_they_ran(tmp_path):
+    at = submitter(tmp_path, ["repeated"])
+    at.run(intent(), lambda: "a")
+    assert at.service.count("cancelled") == 1
+    jobs = at.journal.jobs(intent().tag)
+    assert [job["duplicate"] for job in jobs] == [0, 1, 1]
+    assert sorted(job["seconds"] for job in jobs) == [0.0, 2.0, 2.0]
+    assert [what for what, _ in at.journal.events(intent().tag)].count("duplicate detected") == 2
+
+
+def test_a_submission_that_never_arrives_is_sent_once_more_and_no_more(tmp_path):
+    at = submitter(tmp_path, ["before"] * 5)
+    with pytest.raises(JobFailed, match="no job under its tag"):
+        at.run(intent(), lambda: "a")
+    assert at.service.calls.count("submit") == 2
+    settled(at, 0, answers=0)
+
+
+def test_a_refusal_and_a_failure_say_why_and_stay(tmp_path):
+    at = submitter(tmp_path, ["refused", "failed"])
+    with pytest.raises(Refused, match="no such machine"):
+        at.run(intent(0), lambda: "a")
+    with pytest.raises(JobFailed, match="failed before"):
+        at.run(intent(0), lambda: "a")
+    with pytest.raises(JobFailed, match="out of helium"):
+        at.run(intent(1), lambda: "b")
+    settled(at, 1, answers=0)
+
+
+def test_a_deadline_leaves_the_job_running_and_collect_fetches_it(tmp_path):
+    at = submitter(tmp_path, waits=Waits(grace=0.001, poll=0.001, deadline=0.003))
+    record = at.start(intent(), lambda: "a")
+    with at.service._open() as connection:
+        connection.execute("UPDATE jobs SET status = 'a status nobody knows'")
+    with pytest.raises(StillRunning, match="qrl jobs collect"):
+        at.collect(record.tag)
+    assert at.journal.reserved() == SECONDS
+    with at.service._open() as connection:
+        connection.execute("UPDATE jobs SET status = 'done'")
+    assert at.collect(record.tag) == b"answer to a"
+    settled(at, 1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        (Budget(1.0), "budget.seconds: 1 s do not hold 2 s more"),
+        (Budget(3.0), "2 s are spent"),
+        (Budget(100.0, jobs=1), "budget.jobs: 1 are used up"),
+        (Budget(100.0, jobs_per_hour=1), "budget.jobs_per_hour: 1 are used up"),
+        (Budget(100.0, price=1.6, money=5.0), "budget.money: 5 do not hold 6.40"),
+    ],
+)
+def test_what_does_not_fit_is_never_sent(tmp_path, budget, message):
+    at = submitter(tmp_path)
+    if budget.seconds != 1.0:
+        at.run(intent(0), lambda: "a")
+    at.budget, before = budget, at.service.count()
+    with pytest.raises(OverBudget, match=message):
+        at.run(intent(1), lambda: pytest.fail("was made"))
+    assert at.service.count() == before
+
+
+def test_the_account_has_to_have_it_too(tmp_path):
+    at = submitter(tmp_path, limit=1.5)
+    with pytest.raises(OverBudget, match=r"account: 1\.5 s are left"):
+        at.run(intent(), lambda: "a")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, "10", True, float("nan"), float("inf")])
+def test_a_budget_is_a_positive_number(seconds):
+    with pytest.raises(ValueError, match=r"budget\.seconds: .* is no positive number"):
+        Budget(seconds)
+
+
+def test_a_damaged_reply_is_noticed(tmp_path):
+    at = submitter(tmp_path)
+    at.run(intent(), lambda: "a")
+    (at.journal.replies / intent().tag).write_bytes(b"answer to b")
+    with pytest.raises(ValueError, match="is damaged"):
+        at.run(intent(), lambda: "a")
+
+
+def test_tags_hold_no_free_text(tmp_path):
+    tag = Intent(content_key(number=1), "my secret study / übung", "machine", 1.0, 12).tag
+    assert len(tag) <= 64
+    assert "secret" not in tag
+    assert tag.isascii()
+
+
+def test_a_key_depends_on_every_part():
+    import numpy as np
+
+    keys = {
+        content_key(a=1, b=2),
+        content_key(a=2, b=1),
+        content_key(a=12),
+        content_key(a=np.zeros(2)),
+        content_key(a=np.zeros((2, 1))),
+        content_key(a=np.zeros(2, np.float32)),
+        content_key(a=b"12"),
+    }
+    assert len(keys) == 7
+
+
+# Every step of a submission, and the process killed before or after it.
+STEPS = [
+    ("journal", "reserve", "after"),
+    ("journal", "submitting", "before"),
+    ("journal", "submitting", "after"),
+    ("machine", "submit", "before"),
+    ("machine", "submit", "after"),
+    ("journal", "found", "before"),
+    ("journal", "found", "after"),
+    ("machine", "fetch", "after"),
+    ("journal", "fetched", "before"),
+    ("journal", "fetched", "after"),
+    ("journal", "charge", "before"),
+    ("journal", "charge", "after"),
+]
+
+
+def killed_and_continued(folder, step):
+    first = run(folder, numbers=[7], die=step)
+    assert first.returncode == -9, first.stderr
+    second = run(folder, numbers=[7])
+    assert second.stdout == "answer to question 7\n", second.stderr
+    settled(submitter(folder), 1)
+
+
+@pytest.mark.parametrize("step", STEPS, ids="-".join)
+def test_killed_at_any_step_it_continues_and_pays_once(tmp_path, step):
+    killed_and_continued(tmp_path, step)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS, ids="-".join)
+def test_fifty_kills_at_each_step(tmp_path, step):
+    for number in range(50):
+        (tmp_path / str(number)).mkdir()
+        killed_and_continued(tmp_path / str(number), step)
+
+
+def test_two_processes_with_one_key_make_one_job(tmp_path):
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: run(tmp_path, numbers=[1]).stdout, range(4)))
+    assert answers == ["answer to question 1\n"] * 4
+    settled(submitter(tmp_path), 1)
+
+
+def test_sixteen_submitters_near_the_cap_never_pass_it(tmp_path):
+    Journal(tmp_path / "journal.sqlite")
+    with ThreadPoolExecutor(16) as pool:
+        outputs = list(pool.map(lambda n: run(tmp_path, numbers=[n], budget=11.0).stdout, range(16)))
+    answered = [text for text in outputs if text.startswith("answer")]
+    assert len(answered) == 5, outputs
+    assert sum("over budget" in text for text in outputs) == 11
+    at = submitter(tmp_path)
+    assert at.service.bill() == 10.0
+    settled(at, 5, answers=5)
+
+
+def faulted(folder, count, seed):
+    """Many submissions with faults of all kinds."""
+    import random
+
+    draw = random.Random(seed)
+    kinds = [["before"], ["after"], ["repeated"], ["before", "after"], ["after", "repeated"], []]
+    at = submitter(folder, budget=1e6)
+    for number in range(count):
+        at.service.faults = list(draw.choice(kinds))
+        assert at.run(intent(number), lambda n=number: str(n)) == f"answer to {number}".encode()
+        at.service.faults = []
+    ran = sum(not job["duplicate"] for n in range(count) for job in at.journal.jobs(intent(n).tag))
+    assert ran == count
+    assert at.journal.spent() == at.service.bill()
+    assert at.journal.reserved() == 0.0
+    assert sum(len(at.journal.jobs(intent(n).tag)) for n in range(count)) == at.service.count()
+
+
+def test_fifty_faulted_submissions_agree_with_the_bill(tmp_path):
+    faulted(tmp_path, 50, 1)
+
+
+@pytest.mark.slow
+def test_five_hundred_faulted_submissions_agree_with_the_bill(tmp_path):
+    faulted(tmp_path, 500, 2)
+
+
+def test_a_journal_that_is_none_is_refused(tmp_path):
+    (tmp_path / "text").write_text(
+        "this is no database, and longer than a header of one hundred bytes would be" * 3
+    )
+    with pytest.raises(ValueError, match="cannot be used"):
+        Journal(tmp_path / "text")
