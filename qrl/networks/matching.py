@@ -29,7 +29,8 @@ def default_critic(spec: Any) -> Any:
     """The value network of a policy network's kind: same body, one output, without what only a policy has.
 
     A circuit is read by Z of qubit 0, before a decoder as the policy's is. Logits become one scaled value, a Born
-    policy's probabilities one with scale and shift; a symmetry leaves the value as it is.
+    policy's probabilities one with scale and shift, and either is trained, as values have to grow with the returns. A
+    symmetry leaves the value as it is.
     """
     update: dict[str, Any] = {"head": _critic_head(spec.head)}
     if isinstance(spec, QuantumNetwork) and spec.decoder is None:
@@ -48,7 +49,7 @@ def _critic_head(head: Head | None) -> Head | None:
         return None
     if head.kind == "born":
         return Head()
-    update: dict[str, Any] = {}
+    update: dict[str, Any] = {"trainable": True}
     if isinstance(head.init, list):
         update["init"] = abs(head.init[0])
     if head.kind == "softmax":

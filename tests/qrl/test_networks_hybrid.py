@@ -347,6 +347,7 @@ def test_critics_of_hybrid_policies():
     born = default_critic(network(observables=None, head={"kind": "born"}))
     assert (born.head.kind, born.observables) == ("affine", ["ZII"])
     assert QuantumNetwork.model_validate(critic.model_dump()) == critic
+    assert default_critic(network(head={"kind": "scale", "trainable": False})).head.trainable
 
 
 def test_action_values_of_hybrids():
