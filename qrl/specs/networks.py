@@ -354,8 +354,8 @@ class EquivariantMLPNetwork(Spec):
     """A multilayer perceptron averaged over a symmetry of the task, which it then has exactly."""
 
     kind: Literal["equivariant_mlp"] = "equivariant_mlp"
-    symmetry: list[Symmetry] = Field(min_length=1)
-    """Generators of the group."""
+    symmetry: list[Symmetry] | None = Field(default=None, min_length=1)
+    """Generators of the group; those that the circuit of ``match`` was built with by default."""
     hidden: list[PositiveInt] | None = None
     """Widths of the hidden layers; two of 64 by default, or two of one width that ``match`` asks for."""
     match: str | None = None
