@@ -151,8 +151,8 @@ def alarm_grid(told: Recorded) -> Grid | None:
         return None
     note = (
         "Flat: the present weights are less steep than all 99 random draws and 100 times less steep than their median, "
-        "by chance in at most one record of 100. Barren: 1000 shots a circuit do not resolve the gradient of 62 or more "
-        "of the draws, by chance in at most one record of 100. Both are about the circuit and not about the loss."
+        "by chance in at most one record of 100. Barren: 1000 shots a circuit do not resolve the gradient of 62 or "
+        "more of the draws, by chance in at most one record of 100. Both are about the circuit and not about the loss."
     )
     return Grid("Plateau alarms", (Cell("flat", "records"), Cell("barren", "records")), tuple(rows), note)
 
