@@ -197,6 +197,9 @@ class AntennaSelection(TaskEnv):
     (of the best antenna here). The measure `relative_energy` of a policy is the mean over 100 fixed walks of this ratio
     at their end; it is what arXiv:2501.15893 validates by.
 
+    Reference values of the measure, layout 0: the best antenna at each step 1, one antenna throughout 0.56, 0.17 and
+    0.39, random choices 0.37.
+
     ## Arguments
 
     | Parameter | Type | Default | Unit | Description |
