@@ -142,7 +142,7 @@ def _generators(circuit: Circuit, parameters: ArrayLike | None) -> tuple[Floats,
 def _positive(rows: Floats) -> Floats:
     """Rows with the sign at which their first entry that is not 0 is positive."""
     first = np.take_along_axis(rows, (rows != 0.0).argmax(axis=1)[:, None], axis=1) if rows.size else rows
-    return cast(Floats, np.where(first < 0.0, -rows, rows) + 0.0)
+    return np.where(first < 0.0, -rows, rows) + 0.0
 
 
 def _up_to_sign(rows: Floats) -> Floats:
@@ -201,7 +201,7 @@ def meyer_wallach(vectors: ArrayLike) -> Floats:
         parts = np.moveaxis(psi.reshape(len(psi), 2 ** (n - 1 - q), 2, 2**q), 2, 1).reshape(len(psi), 2, -1)
         reduced = parts @ parts.conj().transpose(0, 2, 1)
         purity += (np.abs(reduced) ** 2).sum(axis=(1, 2))
-    return cast(Floats, 2.0 * (1.0 - purity / n))
+    return 2.0 * (1.0 - purity / n)
 
 
 def _qubits(psi: NDArray[np.complexfloating]) -> int:
