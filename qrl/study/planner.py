@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 
 from qrl.errors import InputError
-from qrl.study.comparison import StudyResult, scores_of
+from qrl.study.comparison import StudyResult
 from qrl.study.costs import AXES
-from qrl.study.outperforms import MINIMUM_FOR_VERDICT, SIGNIFICANCE, Scores
+from qrl.study.outperforms import MINIMUM_FOR_VERDICT, SIGNIFICANCE, Scores, scores_of
 from qrl.study.pairs import short
 from qrl.study.statistics import Array, compare_draws, iqm
 from qrl.study.survival import expected_cost

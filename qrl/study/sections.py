@@ -58,6 +58,20 @@ def verdict(result: StudyResult) -> str:
     return "".join(cards)
 
 
+def claims(result: StudyResult) -> str:
+    """What came of the claims that were made before the study ran."""
+    cards = []
+    for judgement in result.claims:
+        mood = {"held": "good", "refuted": "bad"}.get(judgement.verdict, "")
+        lines = "".join(f"<li>{html.escape(line)}</li>" for line in judgement.lines)
+        cards.append(
+            f'<div class="tile {mood}"><div class="axis">{html.escape(judgement.name)}: '
+            f'{html.escape(judgement.claim.hypothesis)}</div><div class="word">{judgement.verdict}</div>'
+            f'<div class="figures"><ul>{lines}</ul>{html.escape(judgement.seal)}</div></div>'
+        )
+    return f'<section class="card"><h3>Claims</h3>{"".join(cards)}</section>' if cards else ""
+
+
 def agents(result: StudyResult) -> str:
     """The table of agents and that of their looks."""
     grid, looks = agent_grid(result), look_grid(result)
