@@ -298,7 +298,8 @@ def _verdict(claim: Claim, pair: Pair) -> Verdict:
     """Of one opponent: that of the only test, or of most cells of the grid with none against."""
     tests = [cell.test for cell in pair.grid] or list(pair.axes)
     found = [_of_test(claim, test) for test in tests]
-    for verdict, against in (("held", "refuted"), ("refuted", "held")):
+    sides: tuple[tuple[Verdict, Verdict], ...] = (("held", "refuted"), ("refuted", "held"))
+    for verdict, against in sides:
         if 2 * found.count(verdict) > len(found) and against not in found:
             return verdict
     return "not decided"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qrl.errors import InputError
 from qrl.study.comparison import StudyResult
@@ -227,6 +228,7 @@ def _power(
     return decided / studies
 
 
-def _statistic(columns: Columns, picks: Array | None) -> Array:
+def _statistic(columns: Columns, picks: NDArray[np.int64] | None) -> Array:
+    """Expected cost of columns `(cost, solved)` or interquartile mean of one of scores, resampled by `picks`."""
     drawn = columns if picks is None else tuple(column[picks] for column in columns)
     return expected_cost(*drawn) if len(drawn) == 2 else iqm(drawn[0])

@@ -447,9 +447,9 @@ def _crossing_cell(cell: Complexity) -> Cell:
 
 def _test_cell(test: AxisResult) -> Cell:
     """A verdict and, under it, its numbers or why it has none."""
-    c = test.comparison
-    known = c.value is not None and c.low is not None and c.high is not None
-    numbers = f"{short(c.value)} ({short(c.low)} to {short(c.high)})" if known else test.note
+    c, numbers = test.comparison, test.note
+    if c.value is not None and c.low is not None and c.high is not None:
+        numbers = f"{short(c.value)} ({short(c.low)} to {short(c.high)})"
     return Cell(test.verdict, numbers if test.p_holm is None else f"{numbers}, p {p_text(test.p_holm)}")
 
 
