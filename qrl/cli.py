@@ -42,6 +42,7 @@ class Run:
         """Run it; the exit code."""
         from qrl.ledger.header import available_cpus
         from qrl.study.check import check_recipe, select_agents
+        from qrl.study.claims import take_claims
         from qrl.study.executors import check_study_folder, execute, plan, write_study
         from qrl.study.progress import LiveView, Progress
         from qrl.study.recipe import load_recipe
@@ -55,6 +56,11 @@ class Run:
         check_recipe(recipe, agents)
         tasks = plan(recipe, agents, self.out)
         folder = write_study(recipe, self.out)
+        for name in take_claims(self.recipe.parent, folder):
+            fix = f"qrl claim hash {self.recipe.parent / name}"
+            print(
+                f"warning: {name} is not hashed and left out; before the study runs: {fix}", file=sys.stderr
+            )
         progress = Progress(tasks, recipe.budget.interactions, recipe.measure)
         with LiveView(progress, _console(stderr=True)) as view:
             stopped = execute(recipe, tasks, workers, view)
@@ -114,6 +120,35 @@ class Plan:
         console.print(grid.note, style="dim", markup=False)
         for reason in reasons:
             print(f"warning: {reason}", file=sys.stderr)
+        return 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Hash a claim before a study runs, or check it against the study afterwards."""
+
+    verb: tyro.conf.Positional[Literal["hash", "check"]]
+    """``hash FILE`` or ``check FILE DIR``."""
+    file: tyro.conf.Positional[Path]
+    """The claim, a TOML file; beside the recipe and named claim*.toml, the study takes it along."""
+    dir: tyro.conf.Positional[Path | None] = None
+    """The study's folder, to check."""
+
+    def __call__(self) -> int:
+        """Hash or check; the exit code."""
+        from qrl.study.claims import hash_claim, hash_file, judge_claim
+        from qrl.study.comparison import compare
+
+        if (self.verb == "check") != (self.dir is not None):
+            fix = "write: qrl claim check FILE DIR, or qrl claim hash FILE"
+            raise InputError("DIR", str(self.dir), f"does not go with {self.verb}", fix)
+        if self.dir is None:
+            print(f"{hash_claim(self.file)}  written to {os.path.relpath(hash_file(self.file))}")
+            return 0
+        judgement = judge_claim(self.file, compare(self.dir))
+        print(f"{judgement.verdict}: {judgement.claim.hypothesis}")
+        for line in (*judgement.lines, judgement.seal):
+            print(f"  {line}")
         return 0
 
 
@@ -281,6 +316,7 @@ COMMANDS: dict[str, Any] = {
     "run": Run,
     "report": Report,
     "plan": Plan,
+    "claim": Claim,
     "watch": Watch,
     "envs": Envs,
     "circuits": Circuits,

@@ -150,3 +150,10 @@ def short(value: float) -> str:
         return f"{short(value / 1e6)} M"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
+
+
+def p_text(p: float) -> str:
+    """A p-value with three digits."""
+    # Near the level that decides a verdict, three digits would round to the wrong side of it.
+    digits = 4 if 0.0495 <= p < 0.0505 else 3
+    return "< 0.001" if p < 0.001 else f"{p:.{digits}f}"

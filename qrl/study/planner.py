@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qrl.errors import InputError
-from qrl.study.comparison import StudyResult, scores_of
+from qrl.study.comparison import StudyResult
 from qrl.study.costs import AXES
-from qrl.study.outperforms import MINIMUM_FOR_VERDICT, SIGNIFICANCE, Scores
+from qrl.study.outperforms import MINIMUM_FOR_VERDICT, SIGNIFICANCE, Scores, scores_of
 from qrl.study.pairs import short
 from qrl.study.statistics import Array, compare_draws, iqm
 from qrl.study.survival import expected_cost
@@ -227,6 +228,7 @@ def _power(
     return decided / studies
 
 
-def _statistic(columns: Columns, picks: Array | None) -> Array:
+def _statistic(columns: Columns, picks: NDArray[np.int64] | None) -> Array:
+    """Expected cost of columns `(cost, solved)` or interquartile mean of one of scores, resampled by `picks`."""
     drawn = columns if picks is None else tuple(column[picks] for column in columns)
     return expected_cost(*drawn) if len(drawn) == 2 else iqm(drawn[0])

@@ -59,6 +59,7 @@ def report_page(result: StudyResult) -> str:
         (
             sections.heading(result),
             sections.verdict(result),
+            sections.claims(result),
             sections.agents(result),
             sections.attribution(result),
             sections.pairs(result),

@@ -10,8 +10,8 @@ from scipy import stats
 
 from qrl.cli import main
 from qrl.errors import InputError
-from qrl.study.comparison import compare, scores_of
-from qrl.study.outperforms import Scores
+from qrl.study.comparison import compare
+from qrl.study.outperforms import Scores, scores_of
 from qrl.study.planner import plan_study, seeds_needed
 from qrl.study.statistics import compare_bootstrap
 from qrl.study.survival import expected_cost
