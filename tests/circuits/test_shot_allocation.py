@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binom, norm
 
 from circuits import Angle, Circuit, Gate, Term, get_backend
-from circuits.backends.protocol import Usage
+from circuits.backends.protocol import Capabilities, Expectations, Usage
 from circuits.observables import parse_observables
 from circuits.shot_allocation import RULES, Comparison, EmpiricalBernstein, Published
 
@@ -112,6 +112,119 @@ def test_the_scale_changes_nothing_for_ours():
     np.testing.assert_array_equal(small.shots, large.shots)
     np.testing.assert_array_equal(small.choice, large.choice)
     np.testing.assert_allclose(large.values, 1000 * small.values + 5, rtol=1e-12)
+
+
+# ---------------------------------------------------------------- the formula, shot by shot
+
+
+class Record:
+    """A backend that reads out a record: ``readings[letter]`` is ``(N, shots, n_qubits)`` of +-1 in that basis."""
+
+    name = "record"
+    capabilities = Capabilities(False, False, True, (torch.float64,), None, joint_shots=True)
+
+    def __init__(self, readings):
+        self.readings = readings
+        self.taken = {(letter, row): 0 for letter, rows in readings.items() for row in range(len(rows))}
+
+    def expectations(self, circuit, parameters, features, observables, shots=None, seed=None, **_):
+        (letter,) = set("".join(observable.label for observable in observables)) - {"I"}
+        values = []
+        for row in features[:, 0].long().tolist():
+            start = self.taken[letter, row]
+            read = self.readings[letter][row, start : start + shots]
+            self.taken[letter, row] = start + shots
+            masks = [[c != "I" for c in observable.label] for observable in observables]
+            values.append([read[:, mask].prod(1).mean() for mask in masks])
+        usage = Usage(len(values), len(values), shots * len(values))
+        return Expectations(torch.tensor(values, dtype=torch.float64), None, usage)
+
+
+def reference(settings, offsets, alpha, looks):
+    """Choice and number of looks of one sample: the theorem's sums as they stand, one shot after the other.
+
+    ``settings`` holds the contributions of each shot to each candidate ``(shots, n)`` and the coefficients of the words
+    ``(n, n_words)``, for each setting.
+    """
+    n = len(offsets)
+    threshold = math.log((n - 1) / alpha)
+    for look in range(1, len(looks)):
+        best = [
+            a
+            for a in range(n)
+            if all(_above(settings, offsets, a, b, looks, look, threshold) for b in range(n) if b != a)
+        ]
+        if best:
+            return best[0], look
+    values = offsets + sum(y[: looks[-1]].mean(0) for y, _ in settings)
+    return int(values.argmax()), len(looks) - 1
+
+
+def _above(settings, offsets, a, b, looks, last, threshold):
+    span = max(2 * np.abs(words[a] - words[b]).sum() for _, words in settings)
+    if span == 0:
+        return offsets[a] > offsets[b]
+    xs = [(y[:, a] - y[:, b]) / span for y, _ in settings]
+    process = 0.0
+    for look in range(1, last + 1):
+        before, total = looks[look - 1], looks[look]
+        seen = [x[:before] for x in xs]
+        spread = sum(((x - x.mean()) ** 2).sum() for x in seen) if before else 0.0
+        variance = (0.25 + spread) / (before + 1)
+        bet = min(0.5, math.sqrt(2 * threshold / (variance * total * math.log(1 + total))))
+        guesses = [x.sum() / (before + 1) for x in seen]
+        for t in range(before, total):
+            process += bet * (offsets[a] - offsets[b]) / span
+            for x, guess in zip(xs, guesses, strict=True):
+                process += bet * x[t] + (x[t] - guess) ** 2 * (math.log(1 - bet) + bet)
+    return process > threshold
+
+
+@pytest.mark.parametrize(
+    "labels", [["ZII", "IZI"], ["ZII", "ZZI", "IIZ"], ["ZZI", "XII"], ["ZII", "XII", "XXI", "ZII"]]
+)
+def test_every_decision_is_that_of_the_theorem(labels):
+    generator = np.random.default_rng(len("".join(labels)))
+    alpha, runs, looks = 0.2, 60, [0, 12, 22, 32, 42, 52, 60]
+    chances = generator.uniform(0.1, 0.9, 3)
+    readings = {x: 1 - 2 * (generator.random((runs, 60, 3)) < chances) for x in "XZ"}
+    n = len(labels)
+    weights, offsets = generator.normal(size=(n, n)), generator.normal(size=n) * 0.2
+    comparison = Comparison(
+        Record(readings),
+        independent(3),
+        torch.zeros(0, dtype=torch.float64),
+        parse_observables(labels, 3),
+        weights,
+        offsets,
+    )
+    rows = torch.arange(runs, dtype=torch.float64)[:, None].repeat(1, 3)
+    decision = EmpiricalBernstein(12, 10, 60, alpha)(comparison, rows)
+    letters = [next(c for c in label if c != "I") for label in labels]
+    used = sorted(set(letters))
+    # words that are the same are one word
+    distinct = {x: sorted({w for w in labels if x in w}) for x in used}
+    coefficients = {
+        x: np.array(
+            [
+                [weights[a, [i for i, w in enumerate(labels) if w == word]].sum() for word in distinct[x]]
+                for a in range(n)
+            ]
+        )
+        for x in used
+    }
+    found = []
+    for row in range(runs):
+        settings = []
+        for x in used:
+            shots = np.stack(
+                [readings[x][row][:, [c != "I" for c in word]].prod(1) for word in distinct[x]], 1
+            )
+            settings.append((shots @ coefficients[x].T, coefficients[x]))
+        found.append(reference(settings, offsets, alpha, looks))
+    assert decision.choice.tolist() == [choice for choice, _ in found]
+    assert decision.shots.tolist() == [len(used) * looks[look] for _, look in found]
+    assert len({look for _, look in found}) > 1
 
 
 # ---------------------------------------------------------------- covariance
