@@ -185,11 +185,11 @@ def _above(settings, offsets, a, b, looks, last, threshold):
 )
 def test_every_decision_is_that_of_the_theorem(labels):
     generator = np.random.default_rng(len("".join(labels)))
-    alpha, runs, looks = 0.2, 60, [0, 12, 22, 32, 42, 52, 60]
+    alpha, runs, looks = 0.3, 60, [0, 12, 32, 52, 72, 92, 110]
     chances = generator.uniform(0.1, 0.9, 3)
-    readings = {x: 1 - 2 * (generator.random((runs, 60, 3)) < chances) for x in "XZ"}
+    readings = {x: 1 - 2 * (generator.random((runs, 110, 3)) < chances) for x in "XZ"}
     n = len(labels)
-    weights, offsets = generator.normal(size=(n, n)), generator.normal(size=n) * 0.2
+    weights, offsets = generator.normal(size=(n, n)), generator.normal(size=n) * 0.4
     comparison = Comparison(
         Record(readings),
         independent(3),
@@ -199,7 +199,7 @@ def test_every_decision_is_that_of_the_theorem(labels):
         offsets,
     )
     rows = torch.arange(runs, dtype=torch.float64)[:, None].repeat(1, 3)
-    decision = EmpiricalBernstein(12, 10, 60, alpha)(comparison, rows)
+    decision = EmpiricalBernstein(12, 20, 110, alpha)(comparison, rows)
     letters = [next(c for c in label if c != "I") for label in labels]
     used = sorted(set(letters))
     # words that are the same are one word
