@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuits.backends.protocol import Backend, Usage, check_shots, count_settings
+from circuits.backends.protocol import Backend, Usage, count_settings
 from circuits.circuit import Circuit
 from circuits.gates import integer
 from circuits.observables import CommutingGroup, Observable, commuting_groups
@@ -84,6 +84,14 @@ class Decision:
 
 class StopRule(Protocol):
     """Takes shots until the largest candidate is clear."""
+
+    def check(self, backend: Backend) -> None:
+        """Refuse a backend that cannot serve the rule.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        ...
 
     def __call__(self, comparison: Comparison, features: Tensor) -> Decision:
         """Decide for features ``(N, n_features)``; shots are drawn from torch's global generator.
@@ -172,13 +180,15 @@ class EmpiricalBernstein(_Looks):
         if not 0.0 < self.alpha < 1.0:
             raise ValueError(f"alpha: {self.alpha!r} is not in (0, 1); use a small probability such as 0.05")
 
+    def check(self, backend: Backend) -> None:
+        """As ``StopRule``."""
+        if not backend.capabilities.joint_shots:
+            why = f"does not say what was read together, which {self.name!r} needs"
+            raise ValueError(f"backend: {backend.name!r} {why}; use 'auto'")
+
     def __call__(self, comparison: Comparison, features: Tensor) -> Decision:
         """As ``StopRule``."""
-        if not comparison.backend.capabilities.joint_shots:
-            raise ValueError(
-                f"backend: {comparison.backend.name!r} does not say what was read together, which"
-                f" {self.name!r} needs; use 'auto'"
-            )
+        self.check(comparison.backend)
         evidence = _Evidence(comparison, features, self.alpha)
         choice, values, shots, decided = self._until_decided(len(features), len(comparison.offsets), evidence)
         return Decision(choice, values, shots * len(evidence.settings), decided, evidence.usage)
@@ -201,11 +211,17 @@ class Published(_Looks):
 
     name: ClassVar[str] = "published"
 
+    def check(self, backend: Backend) -> None:
+        """As ``StopRule``."""
+        if not backend.capabilities.exact:
+            why = f"has no exact values, to which {self.name!r} adds noise"
+            raise ValueError(f"backend: {backend.name!r} {why}; use 'auto'")
+
     def __call__(self, comparison: Comparison, features: Tensor) -> Decision:
         """As ``StopRule``."""
         started = time.perf_counter()
         backend, circuit, observables = comparison.backend, comparison.circuit, comparison.observables
-        check_shots(None, backend)
+        self.check(backend)
         result = backend.expectations(circuit, comparison.parameters, features, observables)
         exact = result.values.detach().double().cpu().numpy()
         settings = count_settings(circuit, observables)

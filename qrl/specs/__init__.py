@@ -52,12 +52,14 @@ from qrl.specs.networks import (
     QuantumNetwork,
     SymmetricMLPNetwork,
 )
+from qrl.specs.shots import AdaptiveShots
 
 __all__ = [
     "ALGORITHMS",
     "NETWORKS",
     "ActionValueSpec",
     "ActorCriticBase",
+    "AdaptiveShots",
     "AgentBase",
     "AgentSpec",
     "BilinearNetwork",
