@@ -151,7 +151,7 @@ class LeanDQN(stable_baselines3.DQN):
         if self.num_timesteps < learning_starts or np.random.rand() < self.exploration_rate:
             return np.array([self.action_space.sample() for _ in range(len(observations))])
         with torch.inference_mode():
-            return self.q_net(torch.from_numpy(observations)).numpy().argmax(1)
+            return self.q_net._predict(torch.from_numpy(observations), deterministic=False).numpy()
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """As Stable-Baselines3's."""
@@ -162,21 +162,23 @@ class LeanDQN(stable_baselines3.DQN):
         assert buffer is not None
         self.policy.set_training_mode(True)
         self._update_learning_rate(optimizer)
-        parameters: Any = self.q_net.trained
+        q_net: Any = self.q_net
+        target_net: Any = self.q_net_target
         losses = []
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size)
             with torch.no_grad():
-                best = self.q_net_target(batch.next_observations).amax(1, keepdim=True)
+                best = target_net.learnt_from(target_net(batch.next_observations)).amax(1, keepdim=True)
                 target = batch.rewards + (1 - batch.dones) * self.gamma * best
                 values, back = self.policy.pullback(batch.observations)
+                values = q_net.learnt_from(values)
                 actions = batch.actions.long()
                 chosen = values.gather(1, actions)
                 losses.append(self._loss(chosen, target).item())
                 by_chosen = self._slope(chosen - target) * (1.0 / len(chosen))
                 optimizer.zero_grad()
                 back(torch.zeros_like(values).scatter_(1, actions, by_chosen))
-            clip_gradients(parameters, self.max_grad_norm)
+            clip_gradients(q_net.trained, self.max_grad_norm)
             optimizer.step()
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")

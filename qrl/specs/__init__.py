@@ -61,12 +61,14 @@ from qrl.specs.networks import (
     TabularNetwork,
     is_unmatched,
 )
+from qrl.specs.shots import AdaptiveShots
 
 __all__ = [
     "ALGORITHMS",
     "NETWORKS",
     "ActionValueSpec",
     "ActorCriticBase",
+    "AdaptiveShots",
     "AgentBase",
     "AgentSpec",
     "BilinearNetwork",

@@ -27,6 +27,7 @@ from qrl.specs.networks import (
     MLPNetwork,
     NetworkSpec,
 )
+from qrl.specs.shots import AdaptiveShots
 
 
 class AgentBase(Spec):
@@ -98,6 +99,8 @@ class DQNSpec(LearnerBase):
     """Of the temporal differences: smooth L1 (Stable-Baselines3's), or their mean square."""
     max_grad_norm: Positive = 10.0
     """Bound on the joint gradient norm."""
+    adaptive_shots: AdaptiveShots | None = None
+    """Greedy actions from shots, as many as a stop rule takes; none acts as ``network.shots`` says."""
 
 
 class PPOSpec(LearnerBase):
