@@ -1,4 +1,4 @@
-"""Classical opponents of hybrid agents: networks of equal size or equal symmetry, and controllers of accelerators."""
+"""Classical opponents of hybrid agents: networks of equal size, symmetry or spectrum, and controllers of beam lines."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ if TYPE_CHECKING:
         SignController,
     )
     from baselines.bayesian_optimisation import BayesianOptimisation
+    from baselines.equivariant import EquivariantMLP
+    from baselines.fourier import RandomFourier, TruncatedFourier
     from baselines.gaussian_process import GPMPC, GaussianProcess
     from baselines.invariant_networks import Bilinear, ConcaveNetwork, LnCosh, SymmetricMLP
     from baselines.networks import count_parameters, matched_mlp, mlp
     from baselines.orbit_correction import OrbitCorrector
+    from baselines.tabular import Tabular
 
 __part_of__ = "qrl"
 
@@ -27,14 +30,18 @@ __all__ = [
     "BayesianOptimisation",
     "Bilinear",
     "ConcaveNetwork",
+    "EquivariantMLP",
     "GaussianProcess",
     "KnownResponse",
     "LeastSquares",
     "LnCosh",
     "OrbitCorrector",
+    "RandomFourier",
     "RecursiveLeastSquares",
     "SignController",
     "SymmetricMLP",
+    "Tabular",
+    "TruncatedFourier",
     "count_parameters",
     "matched_mlp",
     "mlp",
@@ -45,15 +52,19 @@ _HOME = {
     "BayesianOptimisation": "bayesian_optimisation",
     "Bilinear": "invariant_networks",
     "ConcaveNetwork": "invariant_networks",
+    "EquivariantMLP": "equivariant",
     "GPMPC": "gaussian_process",
     "GaussianProcess": "gaussian_process",
     "KnownResponse": "adaptive_control",
     "LeastSquares": "adaptive_control",
     "LnCosh": "invariant_networks",
     "OrbitCorrector": "orbit_correction",
+    "RandomFourier": "fourier",
     "RecursiveLeastSquares": "adaptive_control",
     "SignController": "adaptive_control",
     "SymmetricMLP": "invariant_networks",
+    "Tabular": "tabular",
+    "TruncatedFourier": "fourier",
     "count_parameters": "networks",
     "matched_mlp": "networks",
     "mlp": "networks",

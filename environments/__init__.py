@@ -1,4 +1,4 @@
-"""Beam lines as Gymnasium environments; importing this package registers them under `qrl/`.
+"""Beam lines and short tasks as Gymnasium environments; importing this package registers them under `qrl/`.
 
 Each environment's class docstring is its specification: spaces with units and sources, equations, rewards,
 start state, end of an episode, arguments, version history. The import is light (no physics is loaded until an
@@ -22,4 +22,19 @@ gym.register(
     id="qrl/AwakeSteering-v0",
     entry_point="environments.awake_steering:AwakeSteering",
     vector_entry_point="environments.awake_steering:AwakeSteeringVector",
+)
+gym.register(
+    id="qrl/CHSHGame-v0",
+    entry_point="environments.chsh_game:CHSHGame",
+    vector_entry_point="environments.chsh_game:CHSHGameVector",
+)
+gym.register(
+    id="qrl/FrequencyBandit-v0",
+    entry_point="environments.frequency_bandit:FrequencyBandit",
+    vector_entry_point="environments.frequency_bandit:FrequencyBanditVector",
+)
+gym.register(
+    id="qrl/AntennaSelection-v0",
+    entry_point="environments.antenna_selection:AntennaSelection",
+    vector_entry_point="environments.antenna_selection:AntennaSelectionVector",
 )

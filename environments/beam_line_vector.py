@@ -25,7 +25,7 @@ from environments.beam_line import (
 from environments.options import integer
 from environments.state import generator_from, generator_state, restore_space, space_state
 
-__all__ = ["BeamLineVectorEnv"]
+__all__ = ["BeamLineVectorEnv", "parsed_autoreset_mode", "seeds_of_copies"]
 
 
 class BeamLineVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[Any]]):
@@ -57,7 +57,7 @@ class BeamLineVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[An
         self.line = line
         self.num_envs = integer("num_envs", num_envs, low=1, high=1_000_000)
         self.render_mode = render_mode
-        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.autoreset_mode = parsed_autoreset_mode(autoreset_mode)
         # metadata is shared by the class; the mode belongs to this object
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
         self.step_limit = line.step_limit
@@ -96,7 +96,7 @@ class BeamLineVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[An
         clock that is no count.
         """
         clock = start_clock(options)
-        seeds = _seeds(seed, self.num_envs)
+        seeds = seeds_of_copies(seed, self.num_envs)
         for row, own in enumerate(seeds):
             if own is None and self._start_randoms[row] is not None:
                 continue
@@ -241,7 +241,8 @@ class BeamLineVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[An
         return infos
 
 
-def _seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+def seeds_of_copies(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
+    """One seed a copy, or None: an integer s counts up from s. Raises: ValueError for a list of another length."""
     if seed is None:
         return [None] * num_envs
     if isinstance(seed, int | np.integer):
@@ -253,7 +254,8 @@ def _seeds(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int |
     return [None if own is None else int(own) for own in seed]
 
 
-def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+def parsed_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    """The mode of that name, if it is one that ours have. Raises: ValueError otherwise."""
     known = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
     for candidate in known:
         if mode in (candidate, candidate.value):

@@ -1,4 +1,4 @@
-"""Pictures of the beam lines, with matplotlib (imported on first use, Agg canvas, no pyplot and so no global
+"""Pictures of the environments, with matplotlib (imported on first use, Agg canvas, no pyplot and so no global
 state).
 
 Colours are the Okabe-Ito set, which stays apart for colour-blind readers; every colour goes with a shape or a
@@ -13,7 +13,13 @@ import numpy.typing as npt
 
 from environments.optics import AwakeOptics
 
-__all__ = ["draw_awake_steering", "draw_target_steering"]
+__all__ = [
+    "draw_antenna_selection",
+    "draw_awake_steering",
+    "draw_chsh_game",
+    "draw_frequency_bandit",
+    "draw_target_steering",
+]
 
 Floats = npt.NDArray[np.float64]
 Picture = npt.NDArray[np.uint8]
@@ -140,6 +146,94 @@ def draw_awake_steering(
     below.set_ylabel("kick (µrad)")
     below.set_xlabel("path along the line (m)")
     _tidy(above, below)
+    return _pixels(figure)
+
+
+def draw_chsh_game(x: int, y: int, a: int, b: int) -> Picture:
+    """Two players with their questions and, once given (not -1), their answers.
+
+    Returns: (300, 480, 3), uint8. Source: own construction.
+    """
+    figure = _figure(4.8, 3.0)
+    axis = figure.subplots()
+    axis.set_axis_off()
+    axis.set(xlim=(-2.0, 2.0), ylim=(-1.2, 1.2))
+    axis.axvline(0.0, color=GREY, linewidth=1.5, linestyle="--")
+    played = a >= 0
+    won = played and (a ^ b) == (x & y)
+    colour = INK if not played else GREEN if won else VERMILION
+    for place, question, answer, names in ((-1.0, x, a, "xa"), (1.0, y, b, "yb")):
+        axis.plot([place], [0.0], "o", color=BLUE, markersize=34)
+        axis.annotate("", (place, 0.28), (place, 0.8), arrowprops={"arrowstyle": "->", "color": INK})
+        axis.text(place, 0.88, f"{names[0]} = {question}", ha="center", fontsize=13, color=INK)
+        if played:
+            axis.annotate("", (place, -0.8), (place, -0.28), arrowprops={"arrowstyle": "->", "color": colour})
+            axis.text(place, -1.05, f"{names[1]} = {answer}", ha="center", fontsize=13, color=colour)
+    title = "won" if won else "lost" if played else "asked"
+    figure.suptitle(f"{title}: a xor b = x and y", fontsize=10, color=colour)
+    return _pixels(figure)
+
+
+def draw_frequency_bandit(context: float, action: int, frequency: int) -> Picture:
+    """The reward of action 1 over the circle, the context, and the action once taken (not -1).
+
+    Returns: (300, 560, 3), uint8. Source: own construction.
+    """
+    figure = _figure(5.6, 3.0)
+    axis = figure.subplots()
+    grid = np.linspace(-np.pi, np.pi, 60 * min(frequency, 50) + 1)
+    axis.axhline(0.0, color=GREY, linewidth=0.8)
+    axis.plot(grid, np.cos(frequency * grid), color=BLUE, linewidth=1.8, label="reward of action 1")
+    here = math.cos(frequency * context)
+    axis.plot([context], [here], "D", color=ORANGE, markersize=9, label=f"context {context:+.3f} rad")
+    if action >= 0:
+        reward = (2 * action - 1) * here
+        colour = GREEN if reward > 0.0 else VERMILION
+        axis.plot(
+            [context], [reward], "s", color=colour, markersize=9, label=f"action {action}: {reward:+.3f}"
+        )
+    axis.set_ylim(-1.15, 1.15)
+    axis.set_xlabel("context (rad)")
+    axis.set_ylabel("reward")
+    axis.legend(loc="upper left", fontsize=8, frameon=True)
+    _tidy(axis)
+    return _pixels(figure)
+
+
+def draw_antenna_selection(
+    *,
+    size: float,
+    antennas: Floats,
+    directions: Floats,
+    path: Floats,
+    step: int,
+    chosen: int,
+    best: int,
+    energy: float,
+    best_energy: float,
+) -> Picture:
+    """The area from above with its antennas, the way so far and to come; lengths in units of the area.
+
+    `antennas` and `directions` (n, 2), `path` (steps + 1, 2). Returns: (480, 480, 3), uint8. Source: own construction.
+    """
+    figure = _figure(4.8, 4.8)
+    axis = figure.subplots()
+    colour = GREEN if chosen == best else VERMILION
+    axis.plot(*path.T, color=GREY, linewidth=1.0, linestyle=":")
+    axis.plot(*path[: step + 1].T, color=BLUE, linewidth=2.0)
+    axis.plot(*path[step], "D", color=BLUE, markersize=8, zorder=4)
+    for index, (place, along) in enumerate(zip(antennas, directions, strict=True)):
+        ends = np.stack([place - 0.25 * along, place + 0.25 * along])
+        axis.plot(*ends.T, color=ORANGE if index == chosen else INK, linewidth=6.0, solid_capstyle="butt")
+        axis.annotate(str(index), place, (6, 6), textcoords="offset points", fontsize=9, color=INK)
+    axis.plot(*np.stack([antennas[chosen], path[step]]).T, color=colour, linewidth=1.2, linestyle="--")
+    axis.set(xlim=(0.0, size), ylim=(0.0, size), aspect="equal")
+    figure.suptitle(
+        f"step {step}    antenna {chosen} (best {best})    energy {energy:.4f} of {best_energy:.4f}",
+        fontsize=10,
+        color=INK,
+    )
+    _tidy(axis)
     return _pixels(figure)
 
 

@@ -19,6 +19,7 @@ from environments.beam_line import NOISE_MARGIN, BeamLine, BeamLineEnv, Floats, 
 from environments.beam_line_vector import BeamLineVectorEnv
 from environments.optics import Twiss, transport_matrix
 from environments.options import choice, flag, integer, options_from, real
+from environments.task import as_seen
 
 __all__ = [
     "BPM",
@@ -408,9 +409,7 @@ def optimality_states(
     side = np.linspace(line.edge_kick, KICK_RANGE, n_states // 2 + 1)[1:]
     kicks = np.concatenate([-side[::-1], side])
     observations = line.encode(line.m12_bpm * kicks[:, None] + line.options.bpm_offset)
-    for wrapper in reversed(_observation_wrappers(env)):
-        observations = np.stack([wrapper.observation(row) for row in observations])
-    return observations, np.where(kicks > 0.0, 0, 1).astype(np.int64)
+    return as_seen(env, observations), np.where(kicks > 0.0, 0, 1).astype(np.int64)
 
 
 def optimality(policy: Policy, env: gym.Env[Any, Any] | None = None, n_states: int = 200) -> float:
@@ -429,13 +428,3 @@ def optimality(policy: Policy, env: gym.Env[Any, Any] | None = None, n_states: i
             f"policy: {actions.shape[0]} actions for {best.shape[0]} observations; return one each"
         )
     return float(np.mean(actions == best))
-
-
-def _observation_wrappers(env: gym.Env[Any, Any]) -> list[gym.ObservationWrapper[Any, Any, Any]]:
-    found = []
-    layer: Any = env
-    while isinstance(layer, gym.Wrapper):
-        if isinstance(layer, gym.ObservationWrapper):
-            found.append(layer)
-        layer = layer.env
-    return found

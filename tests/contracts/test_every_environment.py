@@ -26,6 +26,12 @@ ROWS = {
         {"variant": "awake-2mm", "bpm_noise": 2e-4, "missing_bpm": 4, "model_error": 0.05},
         {"plane": "vertical", "threshold": 4e-4, "quadrupole_drift": 0.2, "corrector_limit": 2e-4},
     ],
+    "qrl/CHSHGame-v0": [{}],
+    "qrl/FrequencyBandit-v0": [{}, {"frequency": 7}],
+    "qrl/AntennaSelection-v0": [
+        {},
+        {"n_antennas": 5, "layout": 7, "spacing": 0.5, "support_points": 5, "steps": 30},
+    ],
 }
 CASES = [(name, options) for name, rows in ROWS.items() for options in rows]
 for_every_environment = pytest.mark.parametrize(("name", "options"), CASES)
@@ -168,8 +174,7 @@ def test_the_docstring_is_the_specification(name):
         assert f"## {section}\n" in document
     assert "| Unit | Source |" in document
     assert "Source: " in document
-    options = gym.make(name).unwrapped.line.options
-    for option in type(options).__dataclass_fields__:
+    for option in gym.make(name).unwrapped.state()["options"]:
         assert f"| `{option}` |" in document
 
 
