@@ -150,7 +150,7 @@ class QuantumLayer(nn.Module):
         """
         parameters = [parameter.detach() for parameter in self._groups()]
         features = self._checked(features, tuple(parameters)).detach()
-        return self._evaluate(features, self._flat(features, parameters), False, shots=1).values
+        return self._evaluate(features, self._flat(features, parameters), None, shots=1).values
 
     def bound_circuit(self, features: Tensor) -> QuantumCircuit:
         """Return the unmeasured Qiskit circuit with all angles filled in, to check a number by other means.
