@@ -75,10 +75,13 @@ class LeanDQN(stable_baselines3.DQN):
     Attributes:
         exploration_decay: factor of epsilon after each episode, instead of the fall over the budget.
         squared_loss: whether the loss is the mean square of the temporal differences; smooth L1 otherwise.
+        double: whether the online network chooses the action that the target network values (van Hasselt et al.,
+            arXiv:1509.06461); the target network does both otherwise.
     """
 
     exploration_decay: float | None = None
     squared_loss: bool = False
+    double: bool = False
     replay_buffer_class: Any
     _last_obs: Any
 
@@ -168,7 +171,7 @@ class LeanDQN(stable_baselines3.DQN):
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size)
             with torch.no_grad():
-                best = target_net.learnt_from(target_net(batch.next_observations)).amax(1, keepdim=True)
+                best = self._best_values(batch.next_observations)
                 target = batch.rewards + (1 - batch.dones) * self.gamma * best
                 values, back = self.policy.pullback(batch.observations)
                 values = q_net.learnt_from(values)
@@ -183,6 +186,15 @@ class LeanDQN(stable_baselines3.DQN):
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", np.mean(losses))
+
+    def _best_values(self, observations: torch.Tensor) -> torch.Tensor:
+        """The target network's values of the greedy actions, ``(batch, 1)``."""
+        online: Any = self.q_net
+        target: Any = self.q_net_target
+        values: torch.Tensor = target.learnt_from(target(observations))
+        if not self.double:
+            return values.amax(1, keepdim=True)
+        return values.gather(1, online.learnt_from(online(observations)).argmax(1, keepdim=True))
 
     def _loss(self, chosen: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return mse_loss(chosen, target) if self.squared_loss else smooth_l1_loss(chosen, target)
