@@ -166,7 +166,6 @@ class LeanDQN(stable_baselines3.DQN):
         self.policy.set_training_mode(True)
         self._update_learning_rate(optimizer)
         q_net: Any = self.q_net
-        target_net: Any = self.q_net_target
         losses = []
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size)

@@ -50,8 +50,9 @@ class NetworkQ(QNetwork):
     def learnt_from(self, values: torch.Tensor) -> torch.Tensor:
         """Q-values ``(batch, n_actions)`` as an update sees them: as they are, or with the noise of shots."""
         measured = self.measured
-        noisy = measured is not None and measured.spec.updates == "gap"
-        return measured.learnt_from(values) if noisy else values
+        if measured is None or measured.spec.updates != "gap":
+            return values
+        return measured.learnt_from(values)
 
 
 class PlainObservations:

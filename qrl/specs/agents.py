@@ -463,7 +463,7 @@ def register_spec(model: type[AgentBase]) -> None:
 
 @cache
 def _adapter() -> TypeAdapter[Any]:
-    union = reduce(or_, ALGORITHMS.values())
+    union: Any = reduce(or_, ALGORITHMS.values())
     return TypeAdapter(Annotated[union, Field(discriminator="algorithm")])
 
 

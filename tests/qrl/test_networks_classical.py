@@ -4,9 +4,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from circuits.analysis import spectrum
 
 import qrl
+from circuits.analysis import spectrum
 from circuits.ansatz import ANSATZ
 from qrl.errors import InputError
 from qrl.networks import (

@@ -238,7 +238,7 @@ def test_quality_counts_wrong_choices_by_hand():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: build({"rule": "publishd"}), "adaptive_shots.rule: publishd .* did you mean 'published'"),
+        (lambda: build({"rule": "publish"}), "adaptive_shots.rule: publish .* did you mean 'published'"),
         (lambda: build({"stpe": 3}), "adaptive_shots.stpe: .* did you mean 'step'"),
         (lambda: build({"start": 200, "cap": 100}), "adaptive_shots.start: 200 is above cap = 100"),
         (lambda: build({"updates": "gap"}), "adaptive_shots.updates: gap is no way of empirical_bernstein"),
