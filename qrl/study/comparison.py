@@ -360,7 +360,7 @@ def _pairs(
     measure: str,
     has_threshold: bool,
 ) -> list[Pair]:
-    """The pairs that the recipe names; else every hybrid against its baselines and all classical learners, twins first."""
+    """The pairs that the recipe names; else every hybrid against its baselines and all classical learners."""
     if wanted is None:
         names = [agent.name for agent in agents]
         owners = {name: owner(name, names) for name in names}

@@ -47,9 +47,17 @@ def check_study_folder(recipe: Recipe, out: Path) -> None:
     Raises:
         InputError: naming the first difference and the way out.
     """
-    path = out / recipe.study.name / "recipe.toml"
     if out.exists() and not out.is_dir():
         raise InputError("--out", str(out), "is a file", "name a folder")
+    check_same_study(recipe, out / recipe.study.name / "recipe.toml")
+
+
+def check_same_study(recipe: Recipe, path: Path) -> None:
+    """Refuse a recipe that differs from the one at this path, if there is one, as ``check_study_folder`` does.
+
+    Raises:
+        InputError: naming the first difference and the way out.
+    """
     if not path.exists():
         return
     before, now = load_recipe(path).to_dict(), recipe.to_dict()

@@ -427,6 +427,27 @@ def _extended(data: dict[str, Any], path: Path) -> dict[str, Any]:
     return _merged(taken, data)
 
 
+def extension(recipe: Recipe, source: Path, folder: Path) -> str:
+    """A recipe as TOML in a folder: what it says otherwise than the file at ``source``, which it extends.
+
+    It is written whole where it cannot be said so, as where that file extends another one itself.
+    """
+    taken = _read_toml(source)
+    if "extends" in taken:
+        return recipe.to_toml()
+    before, now = make_recipe(taken).to_dict(), recipe.to_dict()
+    own: dict[str, Any] = {}
+    for key, value in now.items():
+        if value == before.get(key):
+            continue
+        inner = before.get(key)
+        said = isinstance(value, dict) and isinstance(inner, dict)
+        own[key] = {k: v for k, v in value.items() if v != inner.get(k)} if said else value
+    if make_recipe(_merged(taken, own)) != recipe:
+        return recipe.to_toml()
+    return dump_toml({"extends": os.path.relpath(source, folder), **own})
+
+
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     both = base.keys() & own.keys()
     inner = {
