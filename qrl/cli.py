@@ -40,16 +40,13 @@ class Run:
 
     def __call__(self) -> int:
         """Run it; the exit code."""
-        from qrl.ledger.header import available_cpus
         from qrl.study.check import check_recipe, select_agents
         from qrl.study.claims import take_claims
         from qrl.study.executors import check_study_folder, execute, plan, write_study
         from qrl.study.progress import LiveView, Progress
         from qrl.study.recipe import load_recipe
 
-        workers = available_cpus() if self.workers is None else self.workers
-        if workers < 1:
-            raise InputError("--workers", workers, "is below 1", "use an integer >= 1")
+        workers = _workers(self.workers)
         recipe = load_recipe(self.recipe, self.set, self.seeds)
         agents = select_agents(recipe, self.agents)
         check_study_folder(recipe, self.out)
@@ -65,10 +62,52 @@ class Run:
         with LiveView(progress, _console(stderr=True)) as view:
             stopped = execute(recipe, tasks, workers, view)
         if stopped:
-            print(f"stopped by {signal.Signals(stopped).name}; the same command continues", file=sys.stderr)
-            return 128 + stopped
+            return _say_stopped(stopped)
         code = _report([folder])
         return _say_failures([task.folder for task in tasks]) or code
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Search the hyperparameters of every agent alike, or continue; write the trials and the tuned recipe."""
+
+    recipe: tyro.conf.Positional[Path]
+    """The recipe, a TOML file."""
+    trials: int | None = None
+    """Trials an agent; the recipe's, or 20."""
+    agents: str | None = None
+    """Comma-separated names; all agents that learn by default."""
+    steps: int | None = None
+    """Environment steps of each run of a trial; the study's budget by default."""
+    out: Path = Path("runs")
+    """Where study folders go."""
+    workers: int | None = None
+    """Trials at a time, of different agents; the number of processors by default."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """PATH=VALUE, overrides one entry of the recipe; repeatable."""
+
+    def __call__(self) -> int:
+        """Tune; the exit code."""
+        from qrl.study.check import check_recipe, select_agents
+        from qrl.study.progress import LiveView
+        from qrl.study.recipe import load_recipe
+        from qrl.study.tuning import searching, tunable, tune, tuning_of, write_tuned
+
+        workers = _workers(self.workers)
+        recipe = tuning_of(load_recipe(self.recipe, self.set), self.trials, self.steps)
+        agents = tunable(recipe, select_agents(recipe, self.agents))
+        check_recipe(recipe, [agent.name for agent in agents])
+        with searching(recipe, agents, self.out) as search:
+            with LiveView(search, _console(stderr=True)) as view:
+                stopped = tune(search, workers, view)
+            if stopped:
+                return _say_stopped(stopped)
+            tuned = write_tuned(search, self.recipe)
+            console = _console()
+            console.print(search.table())
+        console.print(f"trials: {os.path.relpath(tuned.with_name('tuning.json'))}", soft_wrap=True)
+        console.print(f"next: qrl run {os.path.relpath(tuned)}", soft_wrap=True)
+        return 0
 
 
 @dataclass(frozen=True)
@@ -253,6 +292,21 @@ class Doctor:
         return 0
 
 
+def _workers(given: int | None) -> int:
+    """How many at a time."""
+    from qrl.ledger.header import available_cpus
+
+    workers = available_cpus() if given is None else given
+    if workers < 1:
+        raise InputError("--workers", workers, "is below 1", "use an integer >= 1")
+    return workers
+
+
+def _say_stopped(signum: int) -> int:
+    print(f"stopped by {signal.Signals(signum).name}; the same command continues", file=sys.stderr)
+    return 128 + signum
+
+
 def _two_columns() -> Any:
     from rich.table import Table
 
@@ -314,6 +368,7 @@ def _report(paths: list[Path]) -> int:
 
 COMMANDS: dict[str, Any] = {
     "run": Run,
+    "tune": Tune,
     "report": Report,
     "plan": Plan,
     "claim": Claim,

@@ -92,7 +92,7 @@ def _match(spec: Any, field: str, peers: Mapping[str, Any], n_inputs: int, n_out
             "network.match", spec.match, "is not another agent of this study", nearest(str(spec.match), peers)
         )
     with torch.random.fork_rng(devices=[]):
-        reference, module = _counterpart(peer, field, n_inputs, n_outputs)
+        reference, module = counterpart(peer, field, n_inputs, n_outputs)
     head = spec.head if spec.head is not None else getattr(reference, "head", None)
     if head is not None and head.kind == "born":
         head = None
@@ -119,7 +119,7 @@ def _symmetry(peer: Any, field: str, n_outputs: int) -> list[Symmetry]:
     return found if field == "network" else [_invariant(element) for element in found]
 
 
-def _counterpart(peer: Any, field: str, n_inputs: int, n_outputs: int) -> tuple[Any, nn.Module]:
+def counterpart(peer: Any, field: str, n_inputs: int, n_outputs: int) -> tuple[Any, nn.Module]:
     """A peer's network, or its critic where one is wanted and its network is no Q(s, a) already."""
     if not hasattr(peer, "network"):
         raise InputError("network.match", peer.name, "has no network", "match an agent that learns with one")

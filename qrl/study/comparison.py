@@ -11,6 +11,7 @@ import numpy as np
 
 from qrl.study import statistics, survival
 from qrl.study.attribution import Contribution, attribute
+from qrl.study.baselines import owner
 from qrl.study.claims import Judgement, judge_claims
 from qrl.study.costs import AXES, RunCosts, energy_total, joules_label, run_costs
 from qrl.study.outperforms import Pair, compare_pair, correct_for_number, scores_of
@@ -363,10 +364,18 @@ def _pairs(
     measure: str,
     has_threshold: bool,
 ) -> list[Pair]:
-    """The pairs that the recipe names; else every hybrid against every classical learner, twins first."""
+    """The pairs that the recipe names; else every hybrid against its baselines and all classical learners."""
     if wanted is None:
-        hybrids, opponents = ([a for a in agents if a.kind == kind] for kind in ("quantum", "classical"))
-        chosen = [(hybrid, opponent) for hybrid in hybrids for opponent in opponents]
+        names = [agent.name for agent in agents]
+        owners = {name: owner(name, names) for name in names}
+        hybrids = [agent for agent in agents if agent.kind == "quantum" and owners[agent.name] is None]
+        chosen = [
+            (hybrid, opponent)
+            for hybrid in hybrids
+            for opponent in agents
+            if owners[opponent.name] == hybrid.name
+            or (opponent.kind == "classical" and owners[opponent.name] is None)
+        ]
     else:
         by_name = {agent.name: agent for agent in agents}
         chosen = [(by_name[a], by_name[b]) for a, b in wanted if a in by_name and b in by_name]
