@@ -171,6 +171,7 @@ def compare_bootstrap(
     *,
     form: Literal["ratio", "difference"],
     paired: bool,
+    level: float = 0.95,
     draws: int = COMPARISON_DRAWS,
     seed: int = 0,
 ) -> Comparison:
@@ -201,17 +202,23 @@ def compare_bootstrap(
     rows = rng.integers(0, n, (draws, n))
     columns = rows if paired else rng.integers(0, m, (draws, m))
     drawn = _combine(statistic(*(x[rows] for x in left)), statistic(*(x[columns] for x in right)), form)
-    return compare_draws(value, drawn, form=form, n=min(n, m), paired=paired)
+    return compare_draws(value, drawn, form=form, n=min(n, m), paired=paired, level=level)
 
 
 def compare_draws(
-    value: float, drawn: Array, *, form: Literal["ratio", "difference"], n: int, paired: bool
+    value: float,
+    drawn: Array,
+    *,
+    form: Literal["ratio", "difference"],
+    n: int,
+    paired: bool,
+    level: float = 0.95,
 ) -> Comparison:
     """The comparison that bootstrap draws `(draws,)` of a ratio or difference give: see `compare_bootstrap`.
 
     A draw that decides nothing is NaN; `n` is the smaller number of runs of the two sides.
     """
-    tail = _expanded_tail(n)
+    tail = _expanded_tail(n, level)
     floor = 0.0 if form == "ratio" else -np.inf
     low = _order_statistic(np.where(np.isnan(drawn), floor, drawn), tail)
     high = _order_statistic(np.where(np.isnan(drawn), np.inf, drawn), 1 - tail)
@@ -219,10 +226,10 @@ def compare_draws(
     return Comparison(known, low, high, n, _p_value(value, drawn, form, n), paired)
 
 
-def _expanded_tail(n: int) -> float:
+def _expanded_tail(n: int, level: float = 0.95) -> float:
     from scipy.special import ndtr, stdtrit
 
-    return float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
+    return float(ndtr(-math.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + level) / 2)))
 
 
 def _p_value(value: float, drawn: Array, form: str, n: int) -> float:
