@@ -40,29 +40,74 @@ class Run:
 
     def __call__(self) -> int:
         """Run it; the exit code."""
-        from qrl.ledger.header import available_cpus
         from qrl.study.check import check_recipe, select_agents
+        from qrl.study.claims import take_claims
         from qrl.study.executors import check_study_folder, execute, plan, write_study
         from qrl.study.progress import LiveView, Progress
         from qrl.study.recipe import load_recipe
 
-        workers = available_cpus() if self.workers is None else self.workers
-        if workers < 1:
-            raise InputError("--workers", workers, "is below 1", "use an integer >= 1")
+        workers = _workers(self.workers)
         recipe = load_recipe(self.recipe, self.set, self.seeds)
         agents = select_agents(recipe, self.agents)
         check_study_folder(recipe, self.out)
         check_recipe(recipe, agents)
         tasks = plan(recipe, agents, self.out)
         folder = write_study(recipe, self.out)
+        for name in take_claims(self.recipe.parent, folder):
+            fix = f"qrl claim hash {self.recipe.parent / name}"
+            print(
+                f"warning: {name} is not hashed and left out; before the study runs: {fix}", file=sys.stderr
+            )
         progress = Progress(tasks, recipe.budget.interactions, recipe.measure)
         with LiveView(progress, _console(stderr=True)) as view:
             stopped = execute(recipe, tasks, workers, view)
         if stopped:
-            print(f"stopped by {signal.Signals(stopped).name}; the same command continues", file=sys.stderr)
-            return 128 + stopped
+            return _say_stopped(stopped)
         code = _report([folder])
         return _say_failures([task.folder for task in tasks]) or code
+
+
+@dataclass(frozen=True)
+class Tune:
+    """Search the hyperparameters of every agent alike, or continue; write the trials and the tuned recipe."""
+
+    recipe: tyro.conf.Positional[Path]
+    """The recipe, a TOML file."""
+    trials: int | None = None
+    """Trials an agent; the recipe's, or 20."""
+    agents: str | None = None
+    """Comma-separated names; all agents that learn by default."""
+    steps: int | None = None
+    """Environment steps of each run of a trial; the study's budget by default."""
+    out: Path = Path("runs")
+    """Where study folders go."""
+    workers: int | None = None
+    """Trials at a time, of different agents; the number of processors by default."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """PATH=VALUE, overrides one entry of the recipe; repeatable."""
+
+    def __call__(self) -> int:
+        """Tune; the exit code."""
+        from qrl.study.check import check_recipe, select_agents
+        from qrl.study.progress import LiveView
+        from qrl.study.recipe import load_recipe
+        from qrl.study.tuning import searching, tunable, tune, tuning_of, write_tuned
+
+        workers = _workers(self.workers)
+        recipe = tuning_of(load_recipe(self.recipe, self.set), self.trials, self.steps)
+        agents = tunable(recipe, select_agents(recipe, self.agents))
+        check_recipe(recipe, [agent.name for agent in agents])
+        with searching(recipe, agents, self.out) as search:
+            with LiveView(search, _console(stderr=True)) as view:
+                stopped = tune(search, workers, view)
+            if stopped:
+                return _say_stopped(stopped)
+            tuned = write_tuned(search, self.recipe)
+            console = _console()
+            console.print(search.table())
+        console.print(f"trials: {os.path.relpath(tuned.with_name('tuning.json'))}", soft_wrap=True)
+        console.print(f"next: qrl run {os.path.relpath(tuned)}", soft_wrap=True)
+        return 0
 
 
 @dataclass(frozen=True)
@@ -77,6 +122,73 @@ class Report:
         if not self.dirs:
             raise InputError("DIR", "nothing", "is given", "name a run, an agent, a study or a root folder")
         return _report(list(self.dirs))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say how many seeds a difference needs, simulated on the runs of a study that is there."""
+
+    dir: tyro.conf.Positional[Path]
+    """The study's folder."""
+    ratio: float | None = None
+    """Ratio of costs to look for, above 1: second agent over first; 1.5 by default."""
+    difference: float | None = None
+    """Instead: difference of scores to look for, above 0."""
+    axis: str | None = None
+    """Cost (interactions, seconds, joules, ...) or score (final_return, mean_return) that is compared."""
+    power: float = 0.8
+    """Probability with which the difference is to be seen."""
+
+    def __call__(self) -> int:
+        """Plan; the exit code."""
+        from qrl.study.comparison import compare
+        from qrl.study.planner import SCORE_AXES, plan_grid, plan_study
+        from qrl.study.table import print_grid
+
+        if self.ratio is not None and self.difference is not None:
+            raise InputError("--difference", self.difference, "stands beside a ratio", "give one of the two")
+        axis = self.axis or ("interactions" if self.difference is None else "final_return")
+        if (axis in SCORE_AXES) != (self.difference is not None):
+            fix = "give --difference with a score and --ratio with a cost"
+            raise InputError("--axis", axis, "does not go with that effect", fix)
+        effect = self.difference if self.difference is not None else (self.ratio or 1.5)
+        result, console = compare(self.dir), _console()
+        plans, reasons = plan_study(result, axis=axis, effect=effect, power=self.power)
+        grid = plan_grid(result, plans, self.power)
+        print_grid(grid, console)
+        console.print(grid.note, style="dim", markup=False)
+        for reason in reasons:
+            print(f"warning: {reason}", file=sys.stderr)
+        return 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Hash a claim before a study runs, or check it against the study afterwards."""
+
+    verb: tyro.conf.Positional[Literal["hash", "check"]]
+    """``hash FILE`` or ``check FILE DIR``."""
+    file: tyro.conf.Positional[Path]
+    """The claim, a TOML file; beside the recipe and named claim*.toml, the study takes it along."""
+    dir: tyro.conf.Positional[Path | None] = None
+    """The study's folder, to check."""
+
+    def __call__(self) -> int:
+        """Hash or check; the exit code."""
+        from qrl.study.claims import hash_claim, hash_file, judge_claim
+        from qrl.study.comparison import compare
+
+        if (self.verb == "check") != (self.dir is not None):
+            fix = "write: qrl claim check FILE DIR, or qrl claim hash FILE"
+            raise InputError("DIR", str(self.dir), f"does not go with {self.verb}", fix)
+        if self.dir is None:
+            print(f"{hash_claim(self.file)}  written to {os.path.relpath(hash_file(self.file))}")
+            return 0
+        judgement = judge_claim(self.file, compare(self.dir))
+        print(f"{judgement.verdict}: {judgement.claim.hypothesis}")
+        for line in (*judgement.lines, judgement.seal):
+            print(f"  {line}")
+        return 0
 
 
 @dataclass(frozen=True)
@@ -180,6 +292,21 @@ class Doctor:
         return 0
 
 
+def _workers(given: int | None) -> int:
+    """How many at a time."""
+    from qrl.ledger.header import available_cpus
+
+    workers = available_cpus() if given is None else given
+    if workers < 1:
+        raise InputError("--workers", workers, "is below 1", "use an integer >= 1")
+    return workers
+
+
+def _say_stopped(signum: int) -> int:
+    print(f"stopped by {signal.Signals(signum).name}; the same command continues", file=sys.stderr)
+    return 128 + signum
+
+
 def _two_columns() -> Any:
     from rich.table import Table
 
@@ -231,16 +358,20 @@ def _report(paths: list[Path]) -> int:
 
     console = _console()
     studies = list(dict.fromkeys(study for path in paths for study in find_studies(path)))
-    for study in studies:
-        print_table(compare(study), console)
-    for path in write_report(paths):
+    results = {study: compare(study) for study in studies}
+    for result in results.values():
+        print_table(result, console)
+    for path in write_report(paths, results):
         console.print(f"report: {os.path.relpath(path)}", soft_wrap=True)
     return 0
 
 
 COMMANDS: dict[str, Any] = {
     "run": Run,
+    "tune": Tune,
     "report": Report,
+    "plan": Plan,
+    "claim": Claim,
     "watch": Watch,
     "envs": Envs,
     "circuits": Circuits,

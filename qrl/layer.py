@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from circuits.circuit import Circuit
 from circuits.gates import choice
 from circuits.gradients import GRADIENTS, check_options, with_gradient
 from circuits.observables import Observable, parse_observables
+from circuits.shot_allocation import Comparison, Decision, StopRule
 from qrl.ledger import current, phase
 
 if TYPE_CHECKING:
@@ -151,6 +153,30 @@ class QuantumLayer(nn.Module):
         parameters = [parameter.detach() for parameter in self._groups()]
         features = self._checked(features, tuple(parameters)).detach()
         return self._evaluate(features, self._flat(features, parameters), None, shots=1).values
+
+    def largest(self, features: Tensor, weights: np.ndarray, offsets: np.ndarray, rule: StopRule) -> Decision:
+        """Which of several combinations of the expectation values is the largest, by shots as a stop rule takes them.
+
+        Args:
+            features: ``(batch, n_features)``.
+            weights: ``(n_candidates, n_observables)``.
+            offsets: ``(n_candidates,)``.
+            rule: of ``circuits.shot_allocation``.
+
+        Raises:
+            TypeError, ValueError: as ``forward``; weights or offsets of another shape; what rule or backend refuse.
+        """
+        parameters = [parameter.detach() for parameter in self._groups()]
+        features = self._checked(features, tuple(parameters)).detach()
+        flat = self._flat(features, parameters)
+        with phase("quantum"):
+            decision = rule(
+                Comparison(self.backend, self.circuit, flat, self.observables, weights, offsets), features
+            )
+            ledger = current()
+            if ledger is not None:
+                ledger.count(decision.usage)
+        return decision
 
     def bound_circuit(self, features: Tensor) -> QuantumCircuit:
         """Return the unmeasured Qiskit circuit with all angles filled in, to check a number by other means.

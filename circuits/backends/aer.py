@@ -60,7 +60,9 @@ class AerBackend:
         label = device if isinstance(device, str) else getattr(device, "name", None)
         self.name = "aer" if label is None else f"aer:{label}"
         self.noisy = self._device is not None or self._channels is not None
-        self.capabilities = Capabilities(False, True, True, (torch.float32, torch.float64), None)
+        self.capabilities = Capabilities(
+            False, True, True, (torch.float32, torch.float64), None, joint_shots=True
+        )
 
     def expectations(
         self,

@@ -75,7 +75,9 @@ class NativeBackend:
         self._isa = loaded.choose(instruction_set)
         self.instruction_set = loaded.instruction_sets[self._isa]
         self.name = "native"
-        self.capabilities = Capabilities(True, True, True, (torch.float32, torch.float64), None)
+        self.capabilities = Capabilities(
+            True, True, True, (torch.float32, torch.float64), None, joint_shots=True
+        )
         self._latest: _Program | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:

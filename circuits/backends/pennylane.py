@@ -55,7 +55,9 @@ class PennyLaneBackend:
         self._device_name = device
         self._traits = probe(device)
         dtypes = (torch.float32, torch.float64)
-        self.capabilities = Capabilities(self._traits.gradient is not None, True, True, dtypes, None)
+        self.capabilities = Capabilities(
+            self._traits.gradient is not None, True, True, dtypes, None, joint_shots=True
+        )
 
     def expectations(
         self,

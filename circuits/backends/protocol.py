@@ -134,6 +134,7 @@ class Capabilities:
         dtypes: the real dtypes it computes in.
         max_qubits: the largest register, None where memory alone decides.
         remote: whether a request is a job on another machine; values and gradient then go in one.
+        joint_shots: whether words that are measured together are read from the same shots.
     """
 
     differentiable: bool
@@ -142,6 +143,7 @@ class Capabilities:
     dtypes: tuple[torch.dtype, ...]
     max_qubits: int | None
     remote: bool = False
+    joint_shots: bool = False
 
 
 @runtime_checkable

@@ -63,7 +63,9 @@ class TorchBackend:
         choice("path", path, ("auto", "layered", "gatewise"))
         self._path = path
         self.name = "torch"
-        self.capabilities = Capabilities(True, True, True, (torch.float32, torch.float64), None)
+        self.capabilities = Capabilities(
+            True, True, True, (torch.float32, torch.float64), None, joint_shots=True
+        )
 
     def expectations(
         self,

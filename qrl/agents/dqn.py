@@ -154,7 +154,7 @@ class LeanDQN(stable_baselines3.DQN):
         if self.num_timesteps < learning_starts or np.random.rand() < self.exploration_rate:
             return np.array([self.action_space.sample() for _ in range(len(observations))])
         with torch.inference_mode():
-            return self.q_net(torch.from_numpy(observations)).numpy().argmax(1)
+            return self.q_net._predict(torch.from_numpy(observations), deterministic=False).numpy()
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
         """As Stable-Baselines3's."""
@@ -165,7 +165,7 @@ class LeanDQN(stable_baselines3.DQN):
         assert buffer is not None
         self.policy.set_training_mode(True)
         self._update_learning_rate(optimizer)
-        parameters: Any = self.q_net.trained
+        q_net: Any = self.q_net
         losses = []
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size)
@@ -173,13 +173,14 @@ class LeanDQN(stable_baselines3.DQN):
                 best = self._best_values(batch.next_observations)
                 target = batch.rewards + (1 - batch.dones) * self.gamma * best
                 values, back = self.policy.pullback(batch.observations)
+                values = q_net.learnt_from(values)
                 actions = batch.actions.long()
                 chosen = values.gather(1, actions)
                 losses.append(self._loss(chosen, target).item())
                 by_chosen = self._slope(chosen - target) * (1.0 / len(chosen))
                 optimizer.zero_grad()
                 back(torch.zeros_like(values).scatter_(1, actions, by_chosen))
-            clip_gradients(parameters, self.max_grad_norm)
+            clip_gradients(q_net.trained, self.max_grad_norm)
             optimizer.step()
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -187,10 +188,12 @@ class LeanDQN(stable_baselines3.DQN):
 
     def _best_values(self, observations: torch.Tensor) -> torch.Tensor:
         """The target network's values of the greedy actions, ``(batch, 1)``."""
-        values: torch.Tensor = self.q_net_target(observations)
+        online: Any = self.q_net
+        target: Any = self.q_net_target
+        values: torch.Tensor = target.learnt_from(target(observations))
         if not self.double:
             return values.amax(1, keepdim=True)
-        return values.gather(1, self.q_net(observations).argmax(1, keepdim=True))
+        return values.gather(1, online.learnt_from(online(observations)).argmax(1, keepdim=True))
 
     def _loss(self, chosen: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return mse_loss(chosen, target) if self.squared_loss else smooth_l1_loss(chosen, target)

@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 from torch import nn
 
+from qrl.agents.adaptive_shots import MeasuredActions
 from qrl.agents.base import StatefulAgent
 from qrl.agents.distributions import BornDistribution, Categorical, Gaussian
 from qrl.agents.dqn import LeanDQN
@@ -31,11 +32,27 @@ class NetworkQ(QNetwork):
         )
         scale_learning_rates(self.q_net, agent.learning_rate, agent.learning_rates)
         self.trained = tuple(self.q_net.parameters())
+        shots = getattr(agent, "adaptive_shots", None)
+        self.measured = None if shots is None else MeasuredActions(self.q_net, shots)
         self.takes_observations = is_plain(self.observation_space)
 
     def extract_features(self, obs: Any, features_extractor: Any) -> torch.Tensor:
         """As Stable-Baselines3's; observations that it would hand on unchanged are handed on at once."""
         return obs if self.takes_observations else super().extract_features(obs, features_extractor)
+
+    def _predict(self, observation: Any, deterministic: bool = True) -> torch.Tensor:
+        measured = self.measured
+        if measured is None or (deterministic and not measured.spec.evaluation):
+            return super()._predict(observation, deterministic)
+        features = self.extract_features(observation, self.features_extractor)
+        return measured.act(features, training=not deterministic)
+
+    def learnt_from(self, values: torch.Tensor) -> torch.Tensor:
+        """Q-values ``(batch, n_actions)`` as an update sees them: as they are, or with the noise of shots."""
+        measured = self.measured
+        if measured is None or measured.spec.updates != "gap":
+            return values
+        return measured.learnt_from(values)
 
 
 class PlainObservations:
@@ -252,6 +269,13 @@ class DQN(StatefulAgent, LeanDQN):
     """Stable-Baselines3's deep Q-learning with the agent's network."""
 
     _counters: ClassVar[tuple[str, ...]] = (*StatefulAgent._counters, "_n_calls", "exploration_rate")
+
+    def dump_logs(self) -> None:
+        """As Stable-Baselines3's, with the shots of a greedy action where these adapt."""
+        measured: Any = getattr(self.q_net, "measured", None)
+        if measured is not None and (shots := measured.take_mean_shots()) is not None:
+            self.logger.record("rollout/shots_per_decision", shots)
+        super().dump_logs()
 
     def state(self) -> dict[str, Any]:
         """As ``StatefulAgent.state``, with the filled part of the replay buffer."""

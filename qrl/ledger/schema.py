@@ -58,6 +58,8 @@ def _choice(name: str, value: Any, choices: Sequence[str]) -> None:
 def _keys(name: str, data: Any, known: Sequence[str]) -> None:
     if not isinstance(data, Mapping):
         raise TypeError(f"{name}: {data!r} is not an object; write one with {', '.join(known)}")
+    if len(data) == len(known) and all(key in data for key in known):
+        return
     for problem, keys in (("missing", set(known) - set(data)), ("unknown", set(data) - set(known))):
         if keys:
             raise ValueError(
@@ -108,7 +110,7 @@ class Energy:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Energy:
         """The inverse of `to_dict`; raises `ValueError` for a missing or unknown key."""
-        _keys("energy", data, tuple(_ENERGY_KEYS))
+        _keys("energy", data, _ENERGY_NAMES)
         return cls(**{field: data[key] for key, field in _ENERGY_KEYS.items()})
 
 
@@ -121,6 +123,7 @@ _ENERGY_KEYS = {
     "boundary": "boundary",
     "idle_J": "idle_joules",
 }
+_ENERGY_NAMES = tuple(_ENERGY_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,18 +257,21 @@ class Record:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Record:
         """The inverse of `to_dict`; raises `ValueError` for another schema, a missing or an unknown key."""
-        names = tuple(field.name for field in fields(cls))
-        _keys("record", data, ("schema", *names))
+        _keys("record", data, ("schema", *_RECORD_KEYS))
         if data["schema"] != SCHEMA:
             raise ValueError(
                 f"schema: {data['schema']!r} is not {SCHEMA!r}; read it with the version that wrote it"
             )
-        _keys("q", data["q"], tuple(field.name for field in fields(Quantum)))
+        _keys("q", data["q"], _QUANTUM_KEYS)
         for entry in data["unavailable"]:
             _keys("unavailable", entry, ("domain", "reason"))
-        values = {name: data[name] for name in names}
+        values = {name: data[name] for name in _RECORD_KEYS}
         values["window"] = tuple(data["window"])
         values["q"] = Quantum(**data["q"])
         values["energy"] = tuple(Energy.from_dict(entry) for entry in data["energy"])
         values["unavailable"] = tuple(Unavailable(**entry) for entry in data["unavailable"])
         return cls(**values)
+
+
+_QUANTUM_KEYS = tuple(field.name for field in fields(Quantum))
+_RECORD_KEYS = tuple(field.name for field in fields(Record))

@@ -67,6 +67,7 @@ from qrl.specs.networks import (
     TabularNetwork,
     is_unmatched,
 )
+from qrl.specs.shots import AdaptiveShots
 
 __all__ = [
     "ALGORITHMS",
@@ -74,6 +75,7 @@ __all__ = [
     "A2CSpec",
     "ActionValueSpec",
     "ActorCriticBase",
+    "AdaptiveShots",
     "AgentBase",
     "AgentSpec",
     "BilinearNetwork",

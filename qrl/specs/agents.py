@@ -32,6 +32,7 @@ from qrl.specs.networks import (
     NetworkSpec,
     QuantumNetwork,
 )
+from qrl.specs.shots import AdaptiveShots
 
 
 class AgentBase(Spec):
@@ -120,6 +121,8 @@ class DQNSpec(LearnerBase):
     """Double Q-learning: the online network chooses the action that the target network values."""
     max_grad_norm: Positive = 10.0
     """Bound on the joint gradient norm."""
+    adaptive_shots: AdaptiveShots | None = None
+    """Greedy actions from shots, as many as a stop rule takes; none acts as ``network.shots`` says."""
 
 
 class QRDQNSpec(LearnerBase):
@@ -460,7 +463,7 @@ def register_spec(model: type[AgentBase]) -> None:
 
 @cache
 def _adapter() -> TypeAdapter[Any]:
-    union = reduce(or_, ALGORITHMS.values())
+    union: Any = reduce(or_, ALGORITHMS.values())
     return TypeAdapter(Annotated[union, Field(discriminator="algorithm")])
 
 

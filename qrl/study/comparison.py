@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,28 @@ import numpy as np
 
 from qrl.study import statistics, survival
 from qrl.study.attribution import Contribution, attribute
+from qrl.study.baselines import owner
+from qrl.study.claims import Judgement, judge_claims
 from qrl.study.costs import AXES, RunCosts, energy_total, joules_label, run_costs
-from qrl.study.pairs import Pair, Scores, compare_pair, correct_for_number, headline
+from qrl.study.outperforms import Pair, compare_pair, correct_for_number, scores_of
+from qrl.study.pairs import headline
 from qrl.study.results import Run, find_runs, read_run
+from qrl.study.sample_complexity import (
+    Complexity,
+    Scale,
+    Successes,
+    common_looks,
+    complexity_grid,
+    scale_of,
+    seen_at,
+    successes,
+)
 from qrl.study.score import label, score, threshold_of
 from qrl.study.statistics import Array, Estimate
+
+PERCENTILES = (5, 25, 50, 75, 95)
+"""Of runs: intervals of a mean under-report how far runs spread."""
+PROFILE_POINTS = 101
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +60,10 @@ class AgentResult:
 
     `kind` is quantum, classical or random. `grid` `(k,)` holds the interaction counts of `curves` `(n, k)`,
     one row a run; `mean_returns` `(n,)` is each run's return averaged over training. `to_threshold` and
-    `total` hold estimates by cost axis: the ERT form, and the interquartile mean of whole runs.
+    `total` hold estimates by cost axis: the ERT form, and the interquartile mean of whole runs. `reached` and
+    `complexity` say which runs are near the optimum when, and what the sample complexities are; `optimality_gap` and
+    `profile` are those of normalised final scores, the profile at the study's `levels` with its band, `(3, k)`. They
+    are absent where scores have no scale. `percentiles` are those of final scores, at `PERCENTILES`.
     `n_parameters` is empty where no run ended. `joules_kind` labels every joule of this agent.
     """
 
@@ -65,6 +85,16 @@ class AgentResult:
     total: Mapping[str, Estimate]
     phases: Mapping[str, float]
     joules_kind: str
+    reached: Successes | None = None
+    complexity: tuple[Complexity, ...] = ()
+    optimality_gap: Estimate | None = None
+    profile: Array | None = None
+
+    @property
+    def percentiles(self) -> tuple[float, ...]:
+        """Percentiles of the runs' final scores; empty where no run ended."""
+        finals = [outcome.final_return for outcome in self.outcomes]
+        return tuple(map(float, np.percentile(finals, PERCENTILES))) if finals else ()
 
     @property
     def n(self) -> int:
@@ -86,8 +116,10 @@ class AgentResult:
 class StudyResult:
     """A study, compared: agents in the recipe's order and hybrid-against-classical pairs, twins first.
 
+    `claims` judges the claim files that lie in the study's folder.
     `measure` is what evaluations are scored by, the return unless the threshold names another; where fields speak of
-    returns, they hold this score.
+    returns, they hold this score. `scale` normalises it; where there is none, `no_scale` says why. `levels` are the
+    normalised scores at which the agents have their profiles.
     """
 
     name: str
@@ -104,6 +136,16 @@ class StudyResult:
     n_comparisons: int
     headline: str
     joules_kind: str
+    scale: Scale | None
+    no_scale: str
+    levels: Array
+    claims: tuple[Judgement, ...] = ()
+
+    @property
+    def n_cells(self) -> int:
+        """Number of comparisons of sample complexities, for which these are corrected."""
+        cells = [cell.test for pair in self.pairs for cell in pair.grid]
+        return sum(test.comparison.p_value is not None for test in cells)
 
     @property
     def sides(self) -> tuple[str, str]:
@@ -154,10 +196,17 @@ def compare(study_dir: str | Path) -> StudyResult:
         )
         for name in names
     )
+    scale, no_scale, levels = None, "", np.zeros(0)
+    try:
+        scale = scale_of(recipe, agents)
+        levels = _levels(agents, scale)
+        agents = _with_complexity(tuple(_with_profile(agent, scale, levels) for agent in agents), scale)
+    except ValueError as reason:
+        no_scale = str(reason)
     pairs, n_comparisons = correct_for_number(
         _pairs(agents, recipe["study"].get("pairs"), measure, threshold is not None)
     )
-    return StudyResult(
+    result = StudyResult(
         name=str(recipe["study"]["name"]),
         directory=folders.pop(),
         recipe=recipe,
@@ -172,7 +221,42 @@ def compare(study_dir: str | Path) -> StudyResult:
         n_comparisons=n_comparisons,
         headline=headline(pairs),
         joules_kind=joules_label(energy_total(runs)),
+        scale=scale,
+        no_scale=no_scale,
+        levels=levels,
     )
+    return replace(result, claims=judge_claims(result))
+
+
+def _levels(agents: Sequence[AgentResult], scale: Scale) -> Array:
+    """Normalised scores from the lowest final one, or 0, to the highest, or 1, `(PROFILE_POINTS,)`."""
+    finals = scale([o.final_return for agent in agents for o in agent.outcomes])
+    return np.linspace(min(0.0, finals.min()), max(1.0, finals.max()), PROFILE_POINTS)
+
+
+def _with_profile(agent: AgentResult, scale: Scale, levels: Array) -> AgentResult:
+    if not agent.n:
+        return agent
+    finals = scale([outcome.final_return for outcome in agent.outcomes])
+    gap = statistics.bootstrap(statistics.optimality_gap, finals)
+    return replace(
+        agent, optimality_gap=gap, profile=np.stack(statistics.performance_profile([finals], levels))
+    )
+
+
+def _with_complexity(agents: Sequence[AgentResult], scale: Scale) -> tuple[AgentResult, ...]:
+    """The agents with their sample complexities, all seen at the same looks.
+
+    Raises ValueError where evaluations are too far apart to be put on one grid.
+    """
+    looks, ends = common_looks([agent.grid for agent in agents if np.any(agent.grid > 0)])
+    completed = []
+    for agent in agents:
+        if agent.n:
+            reached = successes(scale(seen_at(agent.outcomes, looks)), ends)
+            agent = replace(agent, reached=reached, complexity=complexity_grid(reached))
+        completed.append(agent)
+    return tuple(completed)
 
 
 def _floor(runs: Sequence[Run], measure: str) -> float:
@@ -280,10 +364,18 @@ def _pairs(
     measure: str,
     has_threshold: bool,
 ) -> list[Pair]:
-    """The pairs that the recipe names; else every hybrid against every classical learner, twins first."""
+    """The pairs that the recipe names; else every hybrid against its baselines and all classical learners."""
     if wanted is None:
-        hybrids, opponents = ([a for a in agents if a.kind == kind] for kind in ("quantum", "classical"))
-        chosen = [(hybrid, opponent) for hybrid in hybrids for opponent in opponents]
+        names = [agent.name for agent in agents]
+        owners = {name: owner(name, names) for name in names}
+        hybrids = [agent for agent in agents if agent.kind == "quantum" and owners[agent.name] is None]
+        chosen = [
+            (hybrid, opponent)
+            for hybrid in hybrids
+            for opponent in agents
+            if owners[opponent.name] == hybrid.name
+            or (opponent.kind == "classical" and owners[opponent.name] is None)
+        ]
     else:
         by_name = {agent.name: agent for agent in agents}
         chosen = [(by_name[a], by_name[b]) for a, b in wanted if a in by_name and b in by_name]
@@ -292,8 +384,8 @@ def _pairs(
         kinds = {first.joules_kind, second.joules_kind}
         pairs.append(
             compare_pair(
-                _scores(first),
-                _scores(second),
+                scores_of(first),
+                scores_of(second),
                 is_twin=_is_twin(second.spec.get("network") or {}, first.name),
                 has_threshold=has_threshold,
                 score=label(measure),
@@ -301,19 +393,6 @@ def _pairs(
             )
         )
     return sorted(pairs, key=lambda pair: not pair.is_twin) if wanted is None else pairs
-
-
-def _scores(agent: AgentResult) -> Scores:
-    axes = [axis for axis in AXES if axis in agent.total]
-    return Scores(
-        name=agent.name,
-        seeds=tuple(outcome.seed for outcome in agent.outcomes),
-        solved=np.array([outcome.solved for outcome in agent.outcomes], dtype=bool),
-        spent={axis: _spent(agent.outcomes, axis) for axis in axes},
-        total={axis: np.array([o.costs.total[axis] for o in agent.outcomes]) for axis in axes},
-        final_return=np.array([outcome.final_return for outcome in agent.outcomes]),
-        mean_return=agent.mean_returns,
-    )
 
 
 def _kind(spec: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -146,7 +147,9 @@ def _columns(records: list[Record]) -> dict[str, Array]:
         "hardware_executions": np.array([float(record.q.hw_executions) for record in records]),
     }
     if all(record.energy or record.wall_s == 0 for record in records):
-        columns["joules"] = np.array([total(record.energy).joules or 0.0 for record in records])
+        columns["joules"] = np.array(
+            [math.fsum(entry.joules for entry in record.energy) for record in records]
+        )
     return columns
 
 

@@ -42,20 +42,30 @@ def plan(recipe: Recipe, agents: Sequence[str], out: Path) -> list[Task]:
 
 
 def check_study_folder(recipe: Recipe, out: Path) -> None:
-    """Refuse a study folder whose recipe differs in more than its seeds or the agents selected.
+    """Refuse a study folder whose recipe differs in more than its seeds, its agents, and how they are judged and tuned.
 
     Raises:
         InputError: naming the first difference and the way out.
     """
-    path = out / recipe.study.name / "recipe.toml"
     if out.exists() and not out.is_dir():
         raise InputError("--out", str(out), "is a file", "name a folder")
+    check_same_study(recipe, out / recipe.study.name / "recipe.toml")
+
+
+def check_same_study(recipe: Recipe, path: Path) -> None:
+    """Refuse a recipe that differs from the one at this path, if there is one, as ``check_study_folder`` does.
+
+    Raises:
+        InputError: naming the first difference and the way out.
+    """
     if not path.exists():
         return
     before, now = load_recipe(path).to_dict(), recipe.to_dict()
     agents = [{agent["name"]: agent for agent in data.pop("agents")} for data in (before, now)]
     for data in (before, now):
-        data["study"].pop("seeds")
+        data.pop("tuning", None)
+        for key in ("seeds", "baselines", "margin"):
+            data["study"].pop(key, None)
     common = agents[0].keys() & agents[1].keys()
     pairs = [
         ({k: agents[0][k] for k in common}, {k: agents[1][k] for k in common}, "agents"),

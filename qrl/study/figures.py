@@ -14,6 +14,7 @@ from qrl.study import survival
 from qrl.study.attribution import Contribution
 from qrl.study.comparison import AgentResult, Outcome, StudyResult
 from qrl.study.pairs import short
+from qrl.study.sample_complexity import SUCCESS_PROBABILITIES
 from qrl.study.score import label
 from qrl.study.statistics import Array, Estimate, bootstrap_band
 
@@ -316,6 +317,40 @@ def unsolved(result: StudyResult, axis: str) -> Figure:
     layout["yaxis"]["range"] = [-0.03, 1.05]
     if axis == "interactions":
         layout["xaxis"]["range"] = _whole_range(result)
+    return {"data": traces, "layout": layout}
+
+
+def near_optimum(result: StudyResult, index: int) -> Figure:
+    """Share of runs within the `index`-th distance of the optimum, with its 95 % band and the shares asked for."""
+    traces: list[Figure] = []
+    for place, agent in enumerate(result.agents):
+        if agent.reached is None:
+            continue
+        share, low, high = agent.reached.share()[index]
+        x = agent.reached.ends
+        if not crowded(result):
+            traces += _band_traces(agent, place, x, low, high)
+        traces.append(_line(agent_label(agent), agent, place, x, share))
+    layout = _layout(_AXIS_TITLES["interactions"], "share of runs", log_x=False)
+    layout["yaxis"]["range"] = [-0.03, 1.05]
+    layout["xaxis"]["range"] = _whole_range(result)
+    layout["shapes"] = [_rule(probability) for probability in SUCCESS_PROBABILITIES]
+    return {"data": traces, "layout": layout}
+
+
+def profiles(result: StudyResult) -> Figure:
+    """Performance profiles: share of runs whose normalised final score exceeds a level, with 95 % bands."""
+    traces: list[Figure] = []
+    for place, agent in enumerate(result.agents):
+        if agent.profile is None:
+            continue
+        share, low, high = agent.profile
+        if not crowded(result):
+            traces += _band_traces(agent, place, result.levels, low, high, step=True)
+        traces.append(_line(agent_label(agent), agent, place, result.levels, share, step=True))
+    layout = _layout("normalised final score", "share of runs above it", log_x=False)
+    layout["yaxis"]["range"] = [-0.03, 1.05]
+    layout["xaxis"] |= {"range": [float(result.levels[0]) - 0.01, float(result.levels[-1]) + 0.01]}
     return {"data": traces, "layout": layout}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 
-from qrl.study.pairs import Verdict
+from qrl.study.outperforms import Verdict
 from qrl.study.table import Cell, Grid
 
 GOOD: tuple[Verdict, ...] = ("faster", "higher")
@@ -38,6 +38,7 @@ def table(grid: Grid, kind: str, caption: bool = True) -> str:
 
 def _data_cell(cell: Cell) -> str:
     name = "good-word" if cell.main in GOOD else "bad-word" if cell.main in BAD else ""
+    name = "bound" if cell.main.startswith("≥") else name
     main = f'<span class="{name}">{html.escape(cell.main)}</span>' if name else html.escape(cell.main)
     return f"<td>{main}{_sub(cell)}</td>"
 

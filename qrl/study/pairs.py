@@ -1,215 +1,102 @@
-"""Hybrid against classical: ratios with intervals on each axis, and the verdict in words."""
+"""Pairs of agents in words: the verdict on each axis, and which resource is accelerated."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from qrl.study.costs import Axis
-from qrl.study.statistics import (
-    MINIMUM_FOR_RESULT,
-    Array,
-    Comparison,
-    Estimate,
-    compare_bootstrap,
-    holm,
-    iqm,
-    probability_of_improvement,
+from qrl.study.outperforms import (
+    DECIDED,
+    MINIMUM_FOR_VERDICT,
+    NEITHER,
+    AxisResult,
+    Pair,
+    Verdict,
 )
-from qrl.study.survival import expected_cost
+from qrl.study.statistics import MINIMUM_FOR_RESULT
 
-Verdict = Literal[
-    "faster", "slower", "higher", "lower", "not distinguishable", "too few seeds", "unavailable"
-]
-DECIDED: tuple[Verdict, ...] = ("slower", "lower", "faster", "higher")
-
-MINIMUM_FOR_VERDICT = 5
-"""Fewest seeds for a verdict: with 3 or 4 the interval calls 29 % or 11 % of equal agents different."""
-SIGNIFICANCE = 0.05
-
-NEITHER = "neither agent reached the threshold in any run"
-UNRECORDED = "not recorded for both agents"
-
-COST_AXES: tuple[Axis, ...] = ("interactions", "seconds", "joules")
+Change = Literal["accelerated", "slowed down", "not decided"]
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """One agent's ended runs as arrays `(n,)`, in the order of `seeds`; costs by axis."""
+class Resource:
+    """What a pair says of one resource: whether training is accelerated in it, and by which numbers."""
 
     name: str
-    seeds: tuple[int, ...]
-    solved: NDArray[np.bool_]
-    spent: Mapping[str, Array]
-    total: Mapping[str, Array]
-    final_return: Array
-    mean_return: Array
-
-    def rows(self, seeds: Sequence[int]) -> list[int]:
-        """Positions of these seeds."""
-        return [self.seeds.index(seed) for seed in seeds]
+    change: Change
+    why: str
 
 
-@dataclass(frozen=True, slots=True)
-class AxisResult:
-    """One axis of one pair: `comparison` is hybrid over opponent (`form` ratio) or hybrid minus opponent.
+def acceleration(pair: Pair) -> tuple[Resource, ...]:
+    """Which resources the hybrid saves, which it wastes, and which are not decided.
 
-    `label` names the axis in words; `p_holm` is adjusted for the number of comparisons of the study;
-    `verdict` speaks of the hybrid; `note` says what the numbers alone do not.
+    Interactions are judged over the grid of sample complexities where there is one: accelerated where the hybrid is
+    faster in more than half of the cells and slower in none, since a claim at one pair of levels is no claim. All other
+    resources, and interactions without a grid, are judged by the expected cost of reaching the threshold.
     """
-
-    axis: str
-    label: str
-    form: Literal["ratio", "difference"]
-    comparison: Comparison
-    p_holm: float | None
-    verdict: Verdict
-    note: str
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A hybrid agent against a classical one; `n` seeds a side, `improvement` on final returns."""
-
-    hybrid: str
-    opponent: str
-    is_twin: bool
-    has_threshold: bool
-    n: int
-    paired: bool
-    axes: tuple[AxisResult, ...]
-    improvement: Estimate
-
-    def axis(self, name: str) -> AxisResult:
-        """The result on one axis; KeyError if it was not compared."""
-        return {result.axis: result for result in self.axes}[name]
-
-
-def compare_pair(
-    hybrid: Scores,
-    opponent: Scores,
-    *,
-    is_twin: bool,
-    has_threshold: bool,
-    joules_kind: str,
-    score: str = "return",
-) -> Pair:
-    """Compare two agents on every axis, paired by their common seeds where they have any.
-
-    With a threshold the ratio is that of expected costs to it; without one, of interquartile means of whole
-    runs in seconds and joules (interactions are then equal by design). Returns are compared by difference.
-    """
-    common = [seed for seed in hybrid.seeds if seed in opponent.seeds]
-    paired = bool(common)
-    mine = hybrid.rows(common) if paired else list(range(len(hybrid.seeds)))
-    theirs = opponent.rows(common) if paired else list(range(len(opponent.seeds)))
-    axes: list[AxisResult] = []
-    for axis in COST_AXES if has_threshold else COST_AXES[1:]:
-        label = f"{joules_kind} joules" if axis == "joules" else axis
-        if axis not in hybrid.spent or axis not in opponent.spent:
-            nothing = Comparison(None, None, None, min(len(mine), len(theirs)), None, paired)
-            axes.append(AxisResult(axis, label, "ratio", nothing, None, "unavailable", UNRECORDED))
-        elif has_threshold:
-            axes.append(_to_threshold(axis, label, hybrid, opponent, mine, theirs, paired))
-        else:
-            values = (hybrid.total[axis][mine],), (opponent.total[axis][theirs],)
-            ratio = compare_bootstrap(iqm, *values, form="ratio", paired=paired)
-            axes.append(
-                AxisResult(axis, f"{label} for the budget", "ratio", ratio, None, "not distinguishable", "")
-            )
-    for name, label in (("final_return", f"final {score}"), ("mean_return", f"{score} over training")):
-        values = (getattr(hybrid, name)[mine],), (getattr(opponent, name)[theirs],)
-        difference = compare_bootstrap(iqm, *values, form="difference", paired=paired)
-        axes.append(AxisResult(name, label, "difference", difference, None, "not distinguishable", ""))
-    n = min(len(mine), len(theirs))
-    improvement = (
-        probability_of_improvement(hybrid.final_return[mine], opponent.final_return[theirs])
-        if n
-        else Estimate(None, None, None, 0)
-    )
-    return Pair(hybrid.name, opponent.name, is_twin, has_threshold, n, paired, tuple(axes), improvement)
-
-
-def _to_threshold(
-    axis: str, label: str, hybrid: Scores, opponent: Scores, mine: list[int], theirs: list[int], paired: bool
-) -> AxisResult:
-    ours, other = hybrid.solved[mine], opponent.solved[theirs]
-    ratio = compare_bootstrap(
-        expected_cost,
-        (hybrid.spent[axis][mine], ours),
-        (opponent.spent[axis][theirs], other),
-        form="ratio",
-        paired=paired,
-    )
-    reached = f"{hybrid.name} reached the threshold in {ours.sum()} of {len(ours)} runs, "
-    reached += f"{opponent.name} in {other.sum()} of {len(other)}"
-    note = ""
-    if not ours.any() and not other.any():
-        note = NEITHER
-    elif not (ours.any() and other.any()):
-        note = reached
-    if ratio.p_value is not None and bool(ours.any()) != bool(other.any()):
-        # One side has no cost of success at all; whether that is chance is a question about counts.
-        from scipy.stats import fisher_exact
-
-        table = [[int(ours.sum()), int((~ours).sum())], [int(other.sum()), int((~other).sum())]]
-        ratio = replace(ratio, p_value=float(fisher_exact(table).pvalue))
-    return AxisResult(axis, label, "ratio", ratio, None, "not distinguishable", note)
-
-
-def correct_for_number(pairs: Sequence[Pair]) -> tuple[tuple[Pair, ...], int]:
-    """Adjust all p-values of a study by Holm's method and give each axis its verdict; also their number."""
-    where = [
-        (i, j)
-        for i, pair in enumerate(pairs)
-        for j, result in enumerate(pair.axes)
-        if result.comparison.p_value is not None
-    ]
-    raw = [pairs[i].axes[j].comparison.p_value or 0.0 for i, j in where]
-    adjusted = dict(zip(where, holm(raw), strict=True))
-    decided = []
-    for i, pair in enumerate(pairs):
-        axes = [
-            _with_verdict(result, adjusted.get((i, j)), len(where), pair.n)
-            for j, result in enumerate(pair.axes)
+    found = [_over_grid(pair)] if pair.grid else []
+    if pair.has_threshold:
+        changes: dict[Verdict, Change] = {"faster": "accelerated", "slower": "slowed down"}
+        found += [
+            Resource(axis.label, changes.get(axis.verdict, "not decided"), _numbers(axis))
+            for axis in pair.axes
+            if axis.form == "ratio"
+            and axis.verdict != "unavailable"
+            and not (found and axis.axis == "interactions")
         ]
-        decided.append(replace(pair, axes=tuple(axes)))
-    return tuple(decided), len(where)
+    return tuple(found)
 
 
-def _with_verdict(result: AxisResult, p_holm: float | None, n_comparisons: int, n: int) -> AxisResult:
-    if result.note == UNRECORDED:
-        return result
-    comparison, note = result.comparison, result.note
-    verdict: Verdict = "not distinguishable"
-    if n < MINIMUM_FOR_VERDICT:
-        verdict = "too few seeds"
-    elif comparison.low is not None and comparison.high is not None and comparison.value is not None:
-        null = 1.0 if result.form == "ratio" else 0.0
-        below: Verdict = "faster" if result.form == "ratio" else "lower"
-        above: Verdict = "slower" if result.form == "ratio" else "higher"
-        seen = below if comparison.high < null else above if comparison.low > null else None
-        if seen is not None and p_holm is not None and p_holm < SIGNIFICANCE:
-            verdict = seen
-        elif seen is not None:
-            note = f"{note}; " if note else ""
-            note += f"{seen} alone, but not after Holm's correction for {n_comparisons} comparisons"
-    return replace(result, p_holm=p_holm, verdict=verdict, note=note)
+def _over_grid(pair: Pair) -> Resource:
+    verdicts = [cell.test.verdict for cell in pair.grid]
+    faster, slower, n = verdicts.count("faster"), verdicts.count("slower"), len(verdicts)
+    change: Change = "not decided"
+    if 2 * faster > n and not slower:
+        change = "accelerated"
+    elif 2 * slower > n and not faster:
+        change = "slowed down"
+    both = sum(all(cell.test.censored) for cell in pair.grid)
+    why = f"faster in {faster} and slower in {slower} of {n} cells of the grid"
+    return Resource("interactions", change, why + (f", both censored in {both}" if both else ""))
+
+
+def _numbers(axis: AxisResult) -> str:
+    c = axis.comparison
+    if c.value is None or c.low is None or c.high is None:
+        return axis.note
+    return f"ratio {short(c.value)}, 95 %: {short(c.low)} to {short(c.high)}"
+
+
+def acceleration_sentence(pair: Pair) -> str:
+    """Which resource is accelerated and which is not, in one line; empty without a verdict on any."""
+    if pair.n < MINIMUM_FOR_VERDICT:
+        return ""
+    parts = []
+    for change in ("accelerated", "slowed down", "not decided"):
+        members = [
+            f"{r.name} ({r.why})" if r.why else r.name for r in acceleration(pair) if r.change == change
+        ]
+        if members:
+            parts.append(f"{change} in {_join(members)}")
+    return f"Training is {'; '.join(parts)}." if parts else ""
 
 
 def headline(pairs: Sequence[Pair]) -> str:
     """The verdict on each hybrid against its twin (or, without one, its first opponent), in words."""
+    chosen = headlined(pairs)
+    if not chosen:
+        return "No hybrid agent stands against a classical one in this study."
+    return " ".join(sentence(pair) for pair in chosen)
+
+
+def headlined(pairs: Sequence[Pair]) -> list[Pair]:
+    """One pair a hybrid: the one with its twin or, without one, with its first opponent."""
     chosen: dict[str, Pair] = {}
     for pair in pairs:
         chosen.setdefault(pair.hybrid, pair)
-    if not chosen:
-        return "No hybrid agent stands against a classical one in this study."
-    return " ".join(sentence(pair) for pair in chosen.values())
+    return list(chosen.values())
 
 
 def sentence(pair: Pair, *, with_numbers: bool = True) -> str:
@@ -263,3 +150,10 @@ def short(value: float) -> str:
         return f"{short(value / 1e6)} M"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
+
+
+def p_text(p: float) -> str:
+    """A p-value with three digits."""
+    # Near the level that decides a verdict, three digits would round to the wrong side of it.
+    digits = 4 if 0.0495 <= p < 0.0505 else 3
+    return "< 0.001" if p < 0.001 else f"{p:.{digits}f}"

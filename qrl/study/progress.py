@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qrl.study.executors import Task
 from qrl.study.pairs import short
@@ -108,10 +108,17 @@ class Progress:
         return f"{elapsed:.0f} s, about {elapsed * (len(self.tasks) - share) / gained:.0f} s left"
 
 
-class LiveView:
-    """Shows a ``Progress`` on a terminal and stays silent elsewhere; a context manager, called to refresh."""
+class Tabled(Protocol):
+    """What can be shown while it goes on."""
 
-    def __init__(self, progress: Progress, console: Console) -> None:
+    def table(self) -> Table:
+        """How far it is."""
+
+
+class LiveView:
+    """Shows progress on a terminal and stays silent elsewhere; a context manager, called to refresh."""
+
+    def __init__(self, progress: Tabled, console: Console) -> None:
         self.progress, self.console = progress, console
         self._live: Any = None
         self._next = 0.0

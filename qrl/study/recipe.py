@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from qrl.errors import InputError, nearest
 from qrl.specs import (
+    ALGORITHMS,
     AgentSpec,
     Finite,
     Name,
@@ -26,10 +27,13 @@ from qrl.specs import (
     is_unmatched,
     register_model,
 )
+from qrl.study.baselines import BASELINES, Baseline, with_baselines
 from qrl.study.score import RETURN
 
 MAX_RECIPE_BYTES = 1_000_000
 MAX_SEED = 2**32
+TUNING_SEEDS = 2**31
+"""First of the seeds that are for tuning; their runs are evaluated from start states of their own."""
 
 
 class Study(Spec):
@@ -41,11 +45,29 @@ class Study(Spec):
     """Half-open range ``a:b``, or a single seed."""
     pairs: list[tuple[Name, Name]] | None = Field(default=None, min_length=1)
     """Which agents are compared with which; by default every hybrid agent with every classical learner."""
+    baselines: (
+        Literal["all"]
+        | Annotated[list[Baseline], Field(min_length=1)]
+        | dict[Name, Annotated[list[Baseline], Field(min_length=1)]]
+        | None
+    ) = None
+    """Opponents added for every hybrid agent: ``all`` that apply, some by name, or by agent which."""
+    margin: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Loss of normalised score that counts as none when a result is explained; 0.05 by default."""
 
     @field_validator("seeds")
     @classmethod
     def _seeds(cls, value: str) -> str:
         parse_seeds(value)
+        return value
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        lists = value.values() if isinstance(value, dict) else [value]
+        for name in (name for chosen in lists if isinstance(chosen, list) for name in chosen):
+            if name not in BASELINES:
+                raise InputError("baselines", name, "is no baseline", nearest(str(name), BASELINES))
         return value
 
 
@@ -72,6 +94,22 @@ class Budget(Spec):
     """How many evenly spaced evaluations, the last at the budget; or at which interaction counts."""
     evaluation_episodes: PositiveInt = 100
     """Greedy episodes an evaluation, always from the same start states."""
+    diagnostics: bool = False
+    """Whether to record gradients and circuits at each evaluation, in ``diagnostics.jsonl``. The run's results are the
+    same bits with it and without it."""
+    effective_dimension: bool = False
+    """Whether the diagnostics estimate that too, which takes longer than the rest of them."""
+
+    @model_validator(mode="after")
+    def _part_of_diagnostics(self) -> Budget:
+        if self.effective_dimension and not self.diagnostics:
+            raise InputError(
+                "effective_dimension",
+                "true",
+                "is part of the diagnostics",
+                "write diagnostics = true beside it",
+            )
+        return self
 
     @property
     def schedule(self) -> tuple[int, ...]:
@@ -97,6 +135,10 @@ class Threshold(Spec):
     """Value of the measure at or above which the task counts as solved, once confirmed."""
     confirmation_episodes: PositiveInt = 100
     """Fresh episodes, from other start states, on which a first crossing must hold."""
+    optimum: Finite | None = None
+    """Score of a documented reference policy, 1 on the normalised scale; the best of the study where none is given."""
+    random: Finite | None = None
+    """Score of the random policy, 0 on the normalised scale; see `qrl.study.sample_complexity.scale_of`."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Threshold:
@@ -106,6 +148,10 @@ class Threshold(Spec):
         if (self.return_ is None) == (self.measure is None):
             why = "has two levels" if self.return_ is not None else "has no level"
             raise InputError("threshold", self.measure, why, "give return, or measure and value")
+        if self.optimum is not None and self.random is not None and not self.optimum > self.random:
+            raise InputError(
+                "threshold.optimum", self.optimum, "is not above threshold.random", "exchange the two"
+            )
         return self
 
 
@@ -120,6 +166,64 @@ class Attribution(Spec):
     """Agents between them, in order: name, and in words what sets it apart."""
 
 
+class Range(Spec):
+    """Where a hyperparameter is searched: between two ends, or among some values."""
+
+    low: int | Finite | None = None
+    """Lower end; two integers make the hyperparameter an integer."""
+    high: int | Finite | None = None
+    """Upper end, included."""
+    log: bool = False
+    """Evenly in the logarithm."""
+    choices: list[str | int | Finite] | None = Field(default=None, min_length=2)
+    """The values, in place of ends."""
+
+    @model_validator(mode="after")
+    def _ends_or_choices(self) -> Range:
+        if (self.low is None) == (self.choices is None) or (self.low is None) != (self.high is None):
+            raise InputError("ranges", self._given(), "is no range", "give low and high, or choices")
+        if self.low is not None and self.high is not None:
+            if not self.low < self.high:
+                raise InputError("ranges", self._given(), "is empty", "give low < high")
+            if self.log and self.low <= 0:
+                raise InputError("ranges", self._given(), "has no logarithm", "give low > 0")
+        return self
+
+    def _given(self) -> dict[str, Any]:
+        return self.model_dump(exclude_unset=True)
+
+
+class Tuning(Spec):
+    """How hyperparameters are searched, the same for every agent."""
+
+    trials: PositiveInt = 20
+    """Trials an agent."""
+    seeds: str = f"{TUNING_SEEDS}:{TUNING_SEEDS + 3}"
+    """Seeds of every trial, a half-open range from 2^31 on; never those of the study."""
+    interactions: PositiveInt | None = None
+    """Environment steps of each run of a trial; the study's budget by default."""
+    pruner: Literal["median", "halving", "none"] = "median"
+    """Which trials are stopped early: below the median of the others, by successive halving, or none."""
+    ranges: dict[str, Annotated[dict[str, Range], Field(min_length=1)]] = Field(default_factory=dict)
+    """By algorithm, in place of its default search space: dotted path of an agent's entry, and its range."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _reserved(cls, value: str) -> str:
+        if parse_seeds(value).start < TUNING_SEEDS:
+            why, fix = "are not reserved for tuning", f"use seeds from 2^31 = {TUNING_SEEDS} on"
+            raise InputError("seeds", value, why, fix)
+        return value
+
+    @field_validator("ranges")
+    @classmethod
+    def _algorithms(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name not in ALGORITHMS:
+                raise InputError(f"ranges.{name}", name, "is no algorithm", nearest(name, ALGORITHMS))
+        return value
+
+
 class Recipe(Spec):
     """A whole study."""
 
@@ -128,6 +232,7 @@ class Recipe(Spec):
     budget: Budget = Budget()
     threshold: Threshold | None = None
     attribution: Attribution | None = None
+    tuning: Tuning | None = None
     agents: list[AgentSpec] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -153,6 +258,8 @@ class Recipe(Spec):
 
     @model_validator(mode="after")
     def _named(self) -> Recipe:
+        if not self.is_resolved:  # names of baselines are known once these are there
+            return self
         names = [agent.name for agent in self.agents]
         for position, pair in enumerate(self.study.pairs or ()):
             for name in pair:
@@ -170,6 +277,20 @@ class Recipe(Spec):
                         "attribution", name, "is not an agent of this recipe", nearest(name, names)
                     )
         return self
+
+    @model_validator(mode="after")
+    def _tuned_on_other_seeds(self) -> Recipe:
+        if self.tuning is not None:
+            reported, tuned = self.seeds, parse_seeds(self.tuning.seeds)
+            if reported.start < tuned.stop and tuned.start < reported.stop:
+                why, fix = f"overlaps the tuning seeds {self.tuning.seeds}", f"use seeds below {tuned.start}"
+                raise InputError("study.seeds", self.study.seeds, why, fix)
+        return self
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the baselines that the recipe asks for are among its agents."""
+        return not isinstance(self.study.baselines, str | list)
 
     @property
     def seeds(self) -> range:
@@ -224,6 +345,7 @@ for _name, _model in {
     "budget": Budget,
     "threshold": Threshold,
     "attribution": Attribution,
+    "tuning": Tuning,
 }.items():
     register_model(_name, _model)
 
@@ -269,13 +391,14 @@ def load_recipe(
 
 
 def make_recipe(data: Mapping[str, Any]) -> Recipe:
-    """Validate a mapping as a recipe.
+    """Validate a mapping as a recipe and add the baselines that it asks for.
 
     Raises:
         InputError: the first invalid entry, named by its path.
     """
     try:
-        return Recipe.model_validate(data)
+        recipe = Recipe.model_validate(data)
+        return recipe if recipe.study.baselines is None else Recipe.model_validate(with_baselines(recipe))
     except ValidationError as error:
         raise input_error(error) from None
 
@@ -318,6 +441,27 @@ def _extended(data: dict[str, Any], path: Path) -> dict[str, Any]:
     if "extends" in taken:
         raise InputError("extends", base, "extends another recipe itself", "extend that one")
     return _merged(taken, data)
+
+
+def extension(recipe: Recipe, source: Path, folder: Path) -> str:
+    """A recipe as TOML in a folder: what it says otherwise than the file at ``source``, which it extends.
+
+    It is written whole where it cannot be said so, as where that file extends another one itself.
+    """
+    taken = _read_toml(source)
+    if "extends" in taken:
+        return recipe.to_toml()
+    before, now = make_recipe(taken).to_dict(), recipe.to_dict()
+    own: dict[str, Any] = {}
+    for key, value in now.items():
+        if value == before.get(key):
+            continue
+        inner = before.get(key)
+        said = isinstance(value, dict) and isinstance(inner, dict)
+        own[key] = {k: v for k, v in value.items() if v != inner.get(k)} if said else value
+    if make_recipe(_merged(taken, own)) != recipe:
+        return recipe.to_toml()
+    return dump_toml({"extends": os.path.relpath(source, folder), **own})
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import platform
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,14 @@ from stable_baselines3.common.logger import Logger
 
 from qrl.agents.base import Diverged, StatefulAgent
 from qrl.agents.build import build_agent, child_seed, child_seeds
+from qrl.agents.diagnostics import Diagnostics
 from qrl.agents.training_env import TrainingEnv, make_environment
 from qrl.errors import InputError
 from qrl.ledger import Ledger
 from qrl.study.checkpoint import load_latest, save_step, write_atomic
 from qrl.study.evaluation import Evaluation, Evaluator
 from qrl.study.manifest import describe_circuit, parameter_counts, write_manifest
-from qrl.study.recipe import Recipe, dump_toml, make_recipe
+from qrl.study.recipe import TUNING_SEEDS, Recipe, dump_toml, make_recipe
 from qrl.study.results import metrics_digest, read_lines, surviving
 from qrl.study.score import score
 
@@ -76,10 +77,20 @@ class Recorder(BaseCallback):
     """Watches a run from inside ``learn``: evaluates and checkpoints where a rollout begins, records episodes."""
 
     def __init__(
-        self, recipe: Recipe, seed: int, folder: Path, agent: StatefulAgent, env: TrainingEnv, ledger: Ledger
+        self,
+        recipe: Recipe,
+        seed: int,
+        folder: Path,
+        agent: StatefulAgent,
+        env: TrainingEnv,
+        ledger: Ledger,
+        diagnostics: Diagnostics | None = None,
+        go_on: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__()
+        self._go_on = go_on
         self.recipe, self.folder, self.agent, self.env, self.ledger = recipe, folder, agent, env, ledger
+        self.diagnostics = diagnostics
         self.episodes_done = 0
         self.resumed_from: int | None = None
         self.stop: int | None = None
@@ -88,8 +99,10 @@ class Recorder(BaseCallback):
         self._looks = recipe.budget.schedule
         environment, budget = recipe.environment, recipe.budget
         common = (environment.id, environment.options, environment.observation)
-        # The same start states for every agent and seed of the study: evaluations differ by the policy alone.
-        self._evaluator = Evaluator(*common, budget.evaluation_episodes, child_seed(0, "evaluation"))
+        # The same start states for every agent and seed of the study: evaluations differ by the policy alone. What
+        # hyperparameters are chosen on is not what they are reported on.
+        stream = TUNING_SEEDS if seed >= TUNING_SEEDS else 0
+        self._evaluator = Evaluator(*common, budget.evaluation_episodes, child_seed(stream, "evaluation"))
         self._confirm: Evaluator | None = None
         if recipe.threshold is not None:
             self._confirm = Evaluator(
@@ -111,6 +124,8 @@ class Recorder(BaseCallback):
             self.episodes_done = state["episodes"]
             self._booked = dict(state["booked"])
             self.ledger.set_state(state["ledger"])
+            if self.diagnostics is not None and "diagnostics" in state:
+                self.diagnostics.set_state(state["diagnostics"])
             self.resumed_from = step
         if begun:
             for file in (self._episodes, self._evaluations):
@@ -189,6 +204,10 @@ class Recorder(BaseCallback):
             }
         self._evaluations.append(record)
         self.last_look = step
+        if self._go_on is not None:
+            with self.ledger.phase("tune"):
+                if not self._go_on():
+                    self.stop = signal.SIGTERM
         self._book()
         self.ledger.close_window(step, result.mean)
         return record
@@ -232,6 +251,7 @@ class Recorder(BaseCallback):
                 "episodes": self.episodes_done,
                 "booked": self._booked,
                 "ledger": self.ledger.state(),
+                **({} if self.diagnostics is None else {"diagnostics": self.diagnostics.state()}),
             }
             save_step(self.folder / "checkpoints", self.agent.num_timesteps, state)  # type: ignore[attr-defined]
             self._checkpointed = time.monotonic()
@@ -243,11 +263,18 @@ def _told(result: Evaluation) -> dict[str, Any]:
     return {**told, **({"measures": dict(result.measures)} if result.measures else {})}
 
 
-def run(recipe: Recipe | dict[str, Any], agent: str, seed: int, folder: str | Path) -> Path:
+def run(
+    recipe: Recipe | dict[str, Any],
+    agent: str,
+    seed: int,
+    folder: str | Path,
+    go_on: Callable[[], bool] | None = None,
+) -> Path:
     """Train one agent of a recipe from one seed into ``folder``, or continue what was interrupted there.
 
     A finished run is left as it is. A run whose agent or environment fails is recorded as failed; what comes from
-    outside (a signal, a full disk) leaves it to be continued.
+    outside (a signal, a full disk) leaves it to be continued. ``go_on``, asked after every evaluation, may end it early
+    as a signal does.
 
     Raises:
         InputError: the folder is in use by another process.
@@ -258,7 +285,7 @@ def run(recipe: Recipe | dict[str, Any], agent: str, seed: int, folder: str | Pa
     if (folder / "DONE.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
+    with exclusive(folder):
         torch.set_num_threads(1)
         write_atomic(
             folder / "recipe.toml",
@@ -269,12 +296,14 @@ def run(recipe: Recipe | dict[str, Any], agent: str, seed: int, folder: str | Pa
         with Ledger(
             f"{recipe.study.name}/{agent}/seed={seed}", seed, agent, folder / "ledger.jsonl", n_cpus=1
         ) as ledger:
-            outcome = _train(recipe, agent, seed, folder, ledger)
+            outcome = _train(recipe, agent, seed, folder, ledger, go_on)
         _finish(folder, ledger, outcome)
     return folder
 
 
-def _train(recipe: Recipe, name: str, seed: int, folder: Path, ledger: Ledger) -> dict[str, Any]:
+def _train(
+    recipe: Recipe, name: str, seed: int, folder: Path, ledger: Ledger, go_on: Callable[[], bool] | None
+) -> dict[str, Any]:
     spec = recipe.agent(name)
     environment = recipe.environment
     env = TrainingEnv(
@@ -284,7 +313,11 @@ def _train(recipe: Recipe, name: str, seed: int, folder: Path, ledger: Ledger) -
     agent: Any = build_agent(spec, env, seed, {a.name: a for a in recipe.agents})
     agent.set_logger(Logger(folder=None, output_formats=[]))
     describe_circuit(agent, ledger)
-    recorder = Recorder(recipe, seed, folder, agent, env, ledger)
+    diagnostics = None
+    if recipe.budget.diagnostics:
+        budget = recipe.budget
+        diagnostics = Diagnostics(budget.schedule, folder / "diagnostics.jsonl", budget.effective_dimension)
+    recorder = Recorder(recipe, seed, folder, agent, env, ledger, diagnostics, go_on)
     recorder.open()
     write_manifest(folder, recipe, agent, env, seed)
     outcome: dict[str, Any] = {"status": "finished", "reason": None}
@@ -294,7 +327,8 @@ def _train(recipe: Recipe, name: str, seed: int, folder: Path, ledger: Ledger) -
             if remaining > 0:
                 agent.learn(
                     remaining,
-                    callback=recorder,
+                    # what is recorded at a look is in the checkpoint that the recorder writes there
+                    callback=recorder if diagnostics is None else [diagnostics, recorder],
                     log_interval=None,
                     reset_num_timesteps=recorder.resumed_from is None,
                 )
@@ -336,8 +370,12 @@ def _finish(folder: Path, ledger: Ledger, outcome: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """One writer a run folder; the lock dies with its process."""
+def exclusive(folder: Path) -> Iterator[None]:
+    """One writer a folder; the lock dies with its process.
+
+    Raises:
+        InputError: another process keeps writing there.
+    """
     with (folder / ".lock").open("w") as file:
         deadline = time.monotonic() + LOCK_SECONDS
         while True:

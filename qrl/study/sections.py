@@ -10,9 +10,22 @@ from qrl.study import figures
 from qrl.study.comparison import StudyResult
 from qrl.study.drawings import ACTION, BOTH, STATE, Drawing, draw_circuits
 from qrl.study.markup import BAD, GOOD, plot, table
-from qrl.study.pairs import MINIMUM_FOR_VERDICT, AxisResult, Pair, judged_axes, sentence, short
+from qrl.study.outperforms import MINIMUM_FOR_VERDICT, AxisResult, Pair
+from qrl.study.pairs import acceleration_sentence, headlined, judged_axes, sentence, short
+from qrl.study.sample_complexity import EPSILONS
 from qrl.study.statistics import MINIMUM_FOR_RESULT
-from qrl.study.table import Grid, agent_grid, attribution_grid, level, look_grid, pair_grid
+from qrl.study.table import (
+    Grid,
+    agent_grid,
+    attribution_grid,
+    cells_grid,
+    complexity_table,
+    crossing_table,
+    level,
+    look_grid,
+    pair_grid,
+    spread_grid,
+)
 
 
 def heading(result: StudyResult) -> str:
@@ -28,23 +41,35 @@ def heading(result: StudyResult) -> str:
 
 def verdict(result: StudyResult) -> str:
     """The verdict in words, with one tile an axis, for each hybrid against its twin or first opponent."""
-    chosen: dict[str, Pair] = {}
-    for pair in result.pairs:
-        chosen.setdefault(pair.hybrid, pair)
+    chosen = headlined(result.pairs)
     if not chosen:
         return (
             f'<section class="card verdict"><p class="sentence">{html.escape(result.headline)}</p></section>'
         )
     cards = []
-    for pair in chosen.values():
+    for pair in chosen:
         label = f' <span class="badge">{_stage(pair.n)}</span>' if pair.n < MINIMUM_FOR_RESULT else ""
         tiles = "" if pair.n < MINIMUM_FOR_VERDICT else "".join(_tile(axis) for axis in judged_axes(pair))
         cards.append(
             '<section class="card verdict"><p '
             f'class="sentence">{html.escape(sentence(pair, with_numbers=False))}{label}</p>'
-            f'<div class="tiles">{tiles}</div>{_decomposition(pair)}</section>'
+            f'<div class="tiles">{tiles}</div>{_resources(pair)}{_decomposition(pair)}</section>'
         )
     return "".join(cards)
+
+
+def claims(result: StudyResult) -> str:
+    """What came of the claims that were made before the study ran."""
+    cards = []
+    for judgement in result.claims:
+        mood = {"held": "good", "refuted": "bad"}.get(judgement.verdict, "")
+        lines = "".join(f"<li>{html.escape(line)}</li>" for line in judgement.lines)
+        cards.append(
+            f'<div class="tile {mood}"><div class="axis">{html.escape(judgement.name)}: '
+            f'{html.escape(judgement.claim.hypothesis)}</div><div class="word">{judgement.verdict}</div>'
+            f'<div class="figures"><ul>{lines}</ul>{html.escape(judgement.seal)}</div></div>'
+        )
+    return f'<section class="card"><h3>Claims</h3>{"".join(cards)}</section>' if cards else ""
 
 
 def agents(result: StudyResult) -> str:
@@ -70,10 +95,46 @@ def pairs(result: StudyResult) -> str:
     """The ratios of all pairs, drawn, and one table a pair."""
     if not result.pairs:
         return ""
-    grids = [pair_grid(result, pair) for pair in result.pairs]
-    cards = "".join(f'<div class="card">{table(grid, "pairs")}</div>' for grid in grids)
-    note = f'<p class="note">{html.escape(grids[0].note)}</p>'
-    return f"<h2>{' against '.join(result.sides).capitalize()}</h2>{_forest(result)}{cards}{note}"
+    notes = [pair_grid(result, result.pairs[0]).note]
+    cards = []
+    for pair in result.pairs:
+        cells = cells_grid(result, pair)
+        shown = "" if cells is None else f'<div class="below">{table(cells, "pairs")}</div>'
+        cards.append(
+            f'<div class="card">{table(pair_grid(result, pair), "pairs")}{shown}{_resources(pair)}</div>'
+        )
+        notes += [cells.note] if cells is not None and len(notes) == 1 else []
+    below = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
+    return f"<h2>{' against '.join(result.sides).capitalize()}</h2>{_forest(result)}{''.join(cards)}{below}"
+
+
+def complexity(result: StudyResult) -> str:
+    """Sample complexity as a table, and the share of runs near the optimum, drawn."""
+    grid, crossings = complexity_table(result), crossing_table(result)
+    if grid is None or crossings is None:
+        return f"<h2>Sample complexity</h2><p>Unavailable: {html.escape(result.no_scale)}.</p>"
+    drawn = "".join(
+        plot(f"near-{k}", f"Share of runs within {epsilon:g} of the optimum", 320)
+        for k, epsilon in enumerate(EPSILONS)
+    )
+    return (
+        f"<h2>Sample complexity</h2>{_noted(grid, 'agents', caption=False)}"
+        f'<details class="card"><summary>{html.escape(crossings.title)}</summary>'
+        f"{table(crossings, 'agents', caption=False)}"
+        f'<p class="note">{html.escape(crossings.note)}</p></details>'
+        f"{_agent_legend(result, solved=False)}"
+        f'<div class="figures-grid thirds">{drawn}</div>'
+    )
+
+
+def spread(result: StudyResult) -> str:
+    """How far runs spread: percentiles, failures, and the performance profile."""
+    drawn = ""
+    if result.scale is not None:
+        title = "Performance profile: share of runs whose final score exceeds a level"
+        drawn = _agent_legend(result, solved=False)
+        drawn += plot("profile", title, 340, note=f"Bands: 95 %, pointwise. {result.scale.words}.")
+    return f"<h2>How runs spread</h2>{_noted(spread_grid(result), 'agents')}{drawn}"
 
 
 def curves(result: StudyResult) -> str:
@@ -190,6 +251,12 @@ def _tile(axis: AxisResult) -> str:
         f'class="word">{axis.verdict}</div>'
         f'<div class="figures">{html.escape(numbers)}</div></div>'
     )
+
+
+def _resources(pair: Pair) -> str:
+    """Which resource is accelerated and which is not."""
+    words = acceleration_sentence(pair)
+    return f'<p class="resources">{html.escape(words)}</p>' if words else ""
 
 
 def _decomposition(pair: Pair) -> str:

@@ -76,6 +76,14 @@ def iqm(values: ArrayLike, axis: int = -1) -> Array:
     return np.asarray(inside @ weights / weights.sum())
 
 
+def optimality_gap(scores: ArrayLike, axis: int = -1) -> Array:
+    """Mean of `max(0, 1 - score)` over normalised scores: what is missing to the reference, with no credit beyond it.
+
+    Source: Agarwal et al., arXiv:2108.13264, section 4.3.
+    """
+    return np.asarray(np.maximum(0.0, 1.0 - np.asarray(scores, dtype=np.float64)).mean(axis=axis))
+
+
 def stratified_bootstrap(
     scores: Sequence[ArrayLike], statistic: Statistic = iqm, *, draws: int = DRAWS, seed: int = 0
 ) -> Estimate:
@@ -129,6 +137,33 @@ def bootstrap_band(curves: ArrayLike, *, draws: int = DRAWS, seed: int = 0) -> t
     return centre, np.asarray(low), np.asarray(high)
 
 
+def performance_profile(
+    scores: Sequence[ArrayLike], levels: ArrayLike, *, draws: int = DRAWS, seed: int = 0
+) -> tuple[Array, Array, Array]:
+    """Fraction of the scores of all tasks above each level `(k,)`, and its pointwise 95 % band, each `(k,)`.
+
+    `scores` holds one array `(n_runs,)` a task; runs are resampled within each task. Below three runs the band is NaN.
+
+    Source: Agarwal et al., arXiv:2108.13264, section 4.2.
+    """
+    tasks = [_vector("scores", task) for task in scores]
+    grid = np.asarray(levels, dtype=np.float64)
+    above = [(task[:, None] > grid).astype(np.float64) for task in tasks]  # (n_runs, k)
+    total = sum(map(len, tasks))
+    centre = np.sum([rows.sum(axis=0) for rows in above], axis=0) / total
+    if min(map(len, tasks)) < MINIMUM_FOR_INTERVAL:
+        return centre, np.full_like(centre, np.nan), np.full_like(centre, np.nan)
+    rng = np.random.default_rng(seed)
+    drawn = np.sum([resampling_counts(len(rows), draws, rng) @ rows for rows in above], axis=0) / total
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    return centre, np.asarray(low), np.asarray(high)
+
+
+def resampling_counts(n: int, draws: int, rng: np.random.Generator) -> Array:
+    """How often each of n runs is drawn in each bootstrap draw, `(draws, n)`: a resampled sum is a product with it."""
+    return rng.multinomial(n, np.full(n, 1 / n), draws).astype(np.float64)
+
+
 def compare_bootstrap(
     statistic: Statistic,
     a: Sequence[ArrayLike],
@@ -166,11 +201,22 @@ def compare_bootstrap(
     rows = rng.integers(0, n, (draws, n))
     columns = rows if paired else rng.integers(0, m, (draws, m))
     drawn = _combine(statistic(*(x[rows] for x in left)), statistic(*(x[columns] for x in right)), form)
-    tail = _expanded_tail(min(n, m))
+    return compare_draws(value, drawn, form=form, n=min(n, m), paired=paired)
+
+
+def compare_draws(
+    value: float, drawn: Array, *, form: Literal["ratio", "difference"], n: int, paired: bool
+) -> Comparison:
+    """The comparison that bootstrap draws `(draws,)` of a ratio or difference give: see `compare_bootstrap`.
+
+    A draw that decides nothing is NaN; `n` is the smaller number of runs of the two sides.
+    """
+    tail = _expanded_tail(n)
     floor = 0.0 if form == "ratio" else -np.inf
     low = _order_statistic(np.where(np.isnan(drawn), floor, drawn), tail)
     high = _order_statistic(np.where(np.isnan(drawn), np.inf, drawn), 1 - tail)
-    return Comparison(known, low, high, min(n, m), _p_value(value, drawn, form, min(n, m)), paired)
+    known = None if math.isnan(value) else value
+    return Comparison(known, low, high, n, _p_value(value, drawn, form, n), paired)
 
 
 def _expanded_tail(n: int) -> float:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qrl.study.comparison import AgentResult, StudyResult
+from qrl.study.comparison import PERCENTILES, AgentResult, StudyResult
 from qrl.study.costs import ASSUMED_READS, annealer_time
-from qrl.study.pairs import AxisResult, Pair, short
+from qrl.study.outperforms import AxisResult, Pair
+from qrl.study.pairs import acceleration_sentence, headlined, p_text, short
+from qrl.study.sample_complexity import EPISODES, Complexity
 from qrl.study.score import label
 from qrl.study.statistics import Estimate
 
@@ -159,6 +161,104 @@ def look_grid(result: StudyResult) -> Grid | None:
     )
 
 
+def complexity_table(result: StudyResult) -> Grid | None:
+    """Sample complexity of each agent at each cell of the grid; none where scores have no scale.
+
+    Agents stand in columns; in rows where there are many.
+    """
+    agents = [agent for agent in result.agents if agent.complexity]
+    if not agents:
+        return None
+    rows = [
+        (_cell_name(first), tuple(_complexity_cell(agent.complexity[k]) for agent in agents))
+        for k, first in enumerate(agents[0].complexity)
+    ]
+    assert result.scale is not None
+    episodes = int(result.recipe["budget"].get("evaluation_episodes", EPISODES))
+    few = (
+        f" Development figures: {episodes} episodes a look, {EPISODES} are wanted."
+        if episodes < EPISODES
+        else ""
+    )
+    grid = Grid(
+        title="Sample complexity: interactions before every look at which too few runs are near the optimum",
+        columns=tuple(Cell(agent.name, f"{agent.n} seeds") for agent in agents),
+        rows=tuple(rows),
+        note=(
+            "A run is near the optimum where its normalised score exceeds 1 - ε; the percentage is the share of runs "
+            f"that must be. {result.scale.words}. All failing looks count; where the first success came earlier than "
+            "the complexity says, the agent relapsed. Under each value: its 90 % interval, whole runs resampled. "
+            f"≥: the budget cuts it off, a lower bound.{few}"
+        ),
+    )
+    return grid.transposed if len(agents) > MOST_COLUMNS else grid
+
+
+def crossing_table(result: StudyResult) -> Grid | None:
+    """The first look at which enough runs are near the optimum, relapses not charged; none without a scale."""
+    agents = [agent for agent in result.agents if agent.complexity]
+    if not agents:
+        return None
+    rows = [
+        (_cell_name(first), tuple(_crossing_cell(agent.complexity[k]) for agent in agents))
+        for k, first in enumerate(agents[0].complexity)
+    ]
+    grid = Grid(
+        title="First look at which enough runs are near the optimum",
+        columns=tuple(Cell(agent.name, f"{agent.n} seeds") for agent in agents),
+        rows=tuple(rows),
+        note="In interactions, and without what later relapses cost: not the sample complexity.",
+    )
+    return grid.transposed if len(agents) > MOST_COLUMNS else grid
+
+
+def spread_grid(result: StudyResult) -> Grid:
+    """How far the runs of each agent spread: percentiles, what is missing to the optimum, and how many failed."""
+    most = None if result.scale is None else result.scale.words
+    rows = []
+    for agent in result.agents:
+        cells = [Cell(short(value)) for value in agent.percentiles] or [Cell("unavailable")] * len(
+            PERCENTILES
+        )
+        cells.append(estimate_cell(agent.optimality_gap))
+        cells.append(Cell(f"{len(agent.failures)} of {agent.n}"))
+        if result.threshold is not None:
+            cells.append(Cell(f"{agent.n - agent.n_solved} of {agent.n}"))
+        rows.append((Cell(agent.name, agent.description), tuple(cells)))
+    names = [Cell(f"{percent} %") for percent in PERCENTILES]
+    names += [Cell("Optimality gap", "of the final score"), Cell("Failed", "or diverged")]
+    names += [Cell("Never solved")] if result.threshold is not None else []
+    gap = f" Optimality gap: mean of max(0, 1 - normalised score); {most}." if most else ""
+    return Grid(
+        title=f"Percentiles of the runs' final {label(result.measure)}",
+        columns=tuple(names),
+        rows=tuple(rows),
+        note=f"Failed runs are counted, at the lowest {label(result.measure)} of the study.{gap}",
+    )
+
+
+def cells_grid(result: StudyResult, pair: Pair) -> Grid | None:
+    """Ratios of sample complexities of one pair: one row a distance, one column a success probability."""
+    if not pair.grid:
+        return None
+    epsilons = dict.fromkeys(cell.hybrid.epsilon for cell in pair.grid)
+    probabilities = dict.fromkeys(cell.hybrid.success_probability for cell in pair.grid)
+    rows = [
+        (
+            Cell(f"ε = {epsilon:g}"),
+            tuple(_test_cell(c.test) for c in pair.grid if c.hybrid.epsilon == epsilon),
+        )
+        for epsilon in epsilons
+    ]
+    return Grid(
+        title=f"{pair.hybrid} over {pair.opponent}: ratio of sample complexities",
+        columns=tuple(Cell(f"{100 * p:g} % of runs") for p in probabilities),
+        rows=tuple(rows),
+        note=f"Under each verdict: ratio, 95 % interval, and p adjusted for {result.n_cells} comparisons (Holm). "
+        "Where the budget cuts a complexity off (≥) there is no ratio, and p is that of the order of the two.",
+    )
+
+
 def attribution_grid(result: StudyResult) -> Grid | None:
     """What covers how much of the gap between two agents, where the recipe asks for it."""
     if not result.contributions:
@@ -196,19 +296,29 @@ def print_table(result: StudyResult, console: Console) -> None:
     """Print agents, pairs and verdict of a study on a rich console."""
     from rich.text import Text
 
-    _print_grid(agent_grid(result), console)
+    print_grid(agent_grid(result), console)
     console.print(Text(agent_grid(result).note, style="dim"))
-    for grid in filter(None, (look_grid(result), attribution_grid(result))):
+    more = (look_grid(result), complexity_table(result), spread_grid(result), attribution_grid(result))
+    for grid in filter(None, more):
         console.print()
-        _print_grid(grid, console)
+        print_grid(grid, console)
         console.print(Text(grid.note, style="dim"))
     for pair in result.pairs:
         console.print()
-        _print_grid(pair_grid(result, pair), console)
+        print_grid(pair_grid(result, pair), console)
+        if (cells := cells_grid(result, pair)) is not None:
+            print_grid(cells, console)
     if result.pairs:
         console.print(Text(pair_grid(result, result.pairs[0]).note, style="dim"))
+        if (cells := cells_grid(result, result.pairs[0])) is not None:
+            console.print(Text(cells.note, style="dim"))
     console.print()
     console.print(Text(result.headline, style="bold"))
+    for pair in headlined(result.pairs):
+        if sentence := acceleration_sentence(pair):
+            console.print(Text(f"{pair.hybrid} against {pair.opponent}: {sentence}"))
+    for line in claim_lines(result):
+        console.print(Text(f"Claim {line}", style="bold"))
     for line in failure_lines(result):
         console.print(Text(line, style="yellow"))
 
@@ -229,6 +339,13 @@ def failure_lines(result: StudyResult) -> list[str]:
                 f"{agent.name}, seed {seeds}: unfinished; left out, run the study again to complete it"
             )
     return lines
+
+
+def claim_lines(result: StudyResult) -> list[str]:
+    """Each claim of the study: what came of it, on what that rests, and when it was hashed."""
+    return [
+        f"{j.name}: {j.verdict}. {j.claim.hypothesis} ({'; '.join(j.lines)}; {j.seal})" for j in result.claims
+    ]
 
 
 def estimate_cell(estimate: Estimate | None, sub: str = "") -> Cell:
@@ -311,17 +428,37 @@ def _median(agent: AgentResult, budget: int) -> Cell:
     return estimate_cell(median)
 
 
+def _cell_name(cell: Complexity) -> Cell:
+    return Cell(f"ε = {cell.epsilon:g}, {100 * cell.success_probability:g} %")
+
+
+def _complexity_cell(cell: Complexity) -> Cell:
+    """A complexity with its interval; a censored one as the lower bound that it is."""
+    assert cell.value is not None
+    if cell.censored:
+        return Cell(f"≥ {cell.value:,.0f}")
+    interval = f"no interval: {cell.n} seeds" if cell.low is None else f"{cell.low:,.0f} to {cell.high:,.0f}"
+    return Cell(f"{cell.value:,.0f}", interval)
+
+
+def _crossing_cell(cell: Complexity) -> Cell:
+    return Cell("never" if math.isinf(cell.first_crossing) else f"{cell.first_crossing:,.0f}")
+
+
+def _test_cell(test: AxisResult) -> Cell:
+    """A verdict and, under it, its numbers or why it has none."""
+    c, numbers = test.comparison, test.note
+    if c.value is not None and c.low is not None and c.high is not None:
+        numbers = f"{short(c.value)} ({short(c.low)} to {short(c.high)})"
+    return Cell(test.verdict, numbers if test.p_holm is None else f"{numbers}, p {p_text(test.p_holm)}")
+
+
 def _axis_cells(axis: AxisResult) -> tuple[Cell, ...]:
     c = axis.comparison
     sign = "+" if axis.form == "difference" and c.value is not None and c.value > 0 else ""
     value = "unknown" if c.value is None else sign + short(c.value)
     interval = "none" if c.low is None or c.high is None else f"{short(c.low)} to {short(c.high)}"
-    if axis.p_holm is None or axis.verdict == "too few seeds":
-        p = ""
-    else:
-        # Near the level that decides a verdict, three digits would round to the wrong side of it.
-        digits = 4 if 0.0495 <= axis.p_holm < 0.0505 else 3
-        p = "< 0.001" if axis.p_holm < 0.001 else f"{axis.p_holm:.{digits}f}"
+    p = "" if axis.p_holm is None or axis.verdict == "too few seeds" else p_text(axis.p_holm)
     return Cell(axis.verdict, axis.note), Cell(value), Cell(interval), Cell(p)
 
 
@@ -331,7 +468,7 @@ def _improvement_cells(pair: Pair) -> tuple[Cell, ...]:
     return Cell(""), Cell("unknown" if p.value is None else f"{p.value:.2f}"), Cell(interval), Cell("")
 
 
-def _print_grid(grid: Grid, console: Console) -> None:
+def print_grid(grid: Grid, console: Console) -> None:
     """Print a grid, in parts below each other where it is wider than the console."""
     for part in _parts(grid, console.width):
         console.print(_rich(part, console.width))
@@ -423,8 +560,12 @@ def _rich(grid: Grid, most: int) -> Table:
     for column, width in zip(grid.columns, _widths(grid, most), strict=True):
         table.add_column(text(column, "bold"), justify="right", width=width)
     for name, cells in grid.rows:
-        table.add_row(text(name), *(text(cell, _VERDICT_STYLE.get(cell.main, "")) for cell in cells))
+        table.add_row(text(name), *(text(cell, _style(cell)) for cell in cells))
     return table
 
 
 _VERDICT_STYLE = {"faster": "green", "higher": "green", "slower": "red", "lower": "red"}
+
+
+def _style(cell: Cell) -> str:
+    return "dim" if cell.main.startswith("≥") else _VERDICT_STYLE.get(cell.main, "")

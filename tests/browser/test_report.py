@@ -97,7 +97,7 @@ def test_figures_are_drawn_and_nothing_overflows(
 ) -> None:
     browser.open(pages[name], width, 800, dark=dark)
     figures = browser.script(DRAWN)
-    assert len(figures) == {"full": 9, "open": 6, "small": 9}[name]
+    assert len(figures) == {"full": 13, "open": 10, "small": 13}[name]
     for figure in figures:
         assert figure["traces"] > 0, figure
         assert figure["inside"] <= figure["width"] + 1, figure

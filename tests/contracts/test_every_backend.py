@@ -79,3 +79,16 @@ def test_shots_are_seeded_and_unbiased(name):
     # single-shot standard deviations are at most 1, 1.5 and 0: 5 standard errors over 8 values, false alarm 5e-6
     bounds = torch.tensor([1.0, 1.5, 1e-9]) * 5 / 2000**0.5
     assert bool(((first - exact).abs() <= bounds).all())
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if get_backend(n).capabilities.shots])
+def test_words_are_read_from_the_same_shots_where_the_backend_says_so(name):
+    # Of m shots, m (1 + s a + t b + s t ab) / 4 read s and t: whole numbers, if all three means are of the same shots.
+    torch.manual_seed(3)
+    shots = 200
+    module = qrl.QuantumLayer(reuploading(3, 2), ["ZXI", "IXZ", "ZIZ"], backend=name, shots=shots).double()
+    with torch.no_grad():
+        a, b, ab = module(features()).T
+    cells = torch.stack([(1 + s * a + t * b + s * t * ab) * shots / 4 for s in (1, -1) for t in (1, -1)])
+    together = bool(((cells - cells.round()).abs() < 1e-9).all() and (cells > -1e-9).all())
+    assert together == module.backend.capabilities.joint_shots
