@@ -250,13 +250,19 @@ def _build_a2c(spec: Any, env: TrainingEnv, seed: int) -> A2C:
 
 
 def _build_reinforce(spec: Any, env: TrainingEnv, seed: int) -> REINFORCE:
+    settings = _common(spec, eps=1e-8)
+    if spec.natural is not None:
+        # the step is the natural gradient itself, which Adam would rescale
+        settings["policy_kwargs"] |= {"optimizer_class": GroupedSGD, "optimizer_kwargs": {}}
     return REINFORCE(
         NetworkActorCriticPolicy,
         env,
         batch_episodes=spec.batch_episodes,
         standardise=spec.standardise,
+        baseline=spec.baseline,
+        natural=spec.natural,
         ent_coef=spec.ent_coef,
-        **_common(spec, eps=1e-8),
+        **settings,
     )
 
 

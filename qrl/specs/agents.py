@@ -283,8 +283,10 @@ class ReinforceSpec(LearnerBase):
         if self.natural is not None:
             if self.amsgrad:
                 raise InputError("amsgrad", "true", "has no meaning for natural steps", "leave it out")
-            if self.natural.metric == "quantum" and not isinstance(self.network, QuantumNetwork):
-                why, fix = f"is not defined for a {self.network.kind} network", 'write metric = "fisher"'
+            network = self.network
+            circuit = isinstance(network, QuantumNetwork) and network.circuit == "on" and not network.frozen
+            if self.natural.metric == "quantum" and not circuit:
+                why, fix = "needs a circuit that learns", 'write metric = "fisher"'
                 raise InputError("natural.metric", "quantum", why, fix)
         return self
 

@@ -48,7 +48,13 @@ AGENTS = {
     "ppo-mlp": {"algorithm": "ppo", "network": MLP, "schedule": "linear", **PPO_SMALL},
     "ppo-quantum": {"algorithm": "ppo", "network": QUANTUM, **PPO_SMALL},
     "reinforce-mlp": {"algorithm": "reinforce", "network": MLP, "batch_episodes": 3, "n_envs": 2},
-    "reinforce-quantum": {"algorithm": "reinforce", "network": QUANTUM, "batch_episodes": 2},
+    "reinforce-quantum": {
+        "algorithm": "reinforce",
+        "network": QUANTUM,
+        "batch_episodes": 2,
+        "baseline": "value",
+        "natural": {},
+    },
     "free-energy-q": {
         "algorithm": "free_energy_q",
         "network": BOLTZMANN,
