@@ -95,7 +95,8 @@ class MeasuredActions:
     """
 
     def __init__(self, network: Network, spec: AdaptiveShots) -> None:
-        self.spec, self.rule, self.latest = spec, stop_rule(spec), None
+        self.spec, self.rule = spec, stop_rule(spec)
+        self.latest: Decision | None = None
         self._values = MeasuredValues(network)
         self._decisions = self._shots = 0
         layer = self._values.layer

@@ -49,9 +49,9 @@ class NetworkQ(QNetwork):
 
     def learnt_from(self, values: torch.Tensor) -> torch.Tensor:
         """Q-values ``(batch, n_actions)`` as an update sees them: as they are, or with the noise of shots."""
-        measured = self.measured
-        noisy = measured is not None and measured.spec.updates == "gap"
-        return measured.learnt_from(values) if noisy else values
+        if self.measured is None or self.measured.spec.updates == "network":
+            return values
+        return self.measured.learnt_from(values)
 
 
 class PlainObservations:
