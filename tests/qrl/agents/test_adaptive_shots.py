@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+from torch import nn
 
 import qrl
+from circuits import reuploading
 from circuits.shot_allocation import EmpiricalBernstein, Published
 from qrl.agents.adaptive_shots import MeasuredValues, decision_quality
-from qrl.networks import build_network
+from qrl.networks import Network, build_network
 from qrl.specs import agent_spec
 
 NETWORK = {
@@ -126,6 +128,26 @@ def test_one_observable_serves_all_actions():
     network = {**NETWORK, "observables": ["ZZ"], "head": {"kind": "affine", "init": [1.0, -2.0]}}
     built = build_network(agent_spec({"algorithm": "dqn", "network": network}).network, 4, 2)
     np.testing.assert_allclose(MeasuredValues(built).combination()[0], [[1.0], [-2.0]])
+
+
+def test_layers_around_the_circuit_are_seen_through():
+    torch.manual_seed(0)
+    layer = qrl.QuantumLayer(reuploading(2, 1), ["ZI", "IZ"], shots=5)
+    network = Network(nn.Sequential(nn.Linear(4, 2), layer, nn.Linear(2, 3)), None)
+    values, inputs = MeasuredValues(network), torch.randn(6, 4)
+    weights, offsets = values.combination()
+    last = network.body[2]
+    np.testing.assert_allclose(weights, last.weight.detach(), atol=1e-6)
+    np.testing.assert_allclose(offsets, last.bias.detach(), atol=1e-6)
+    decision = values.decide(inputs, EmpiricalBernstein(start=10**6, cap=10**6))
+    assert layer.shots == 5
+    layer.shots = None
+    with torch.no_grad():
+        np.testing.assert_allclose(values.exact(inputs), network(inputs), atol=1e-6)
+        np.testing.assert_allclose(decision.values, network(inputs), atol=0.01)
+    curved = Network(nn.Sequential(layer, nn.Sequential(nn.Linear(2, 2), nn.Tanh())), None)
+    with pytest.raises(qrl.InputError, match="values linear in expectation values"):
+        MeasuredValues(curved)
 
 
 @pytest.mark.parametrize("rule", ["empirical_bernstein", "published"])
