@@ -45,7 +45,7 @@ def test_its_module_is_imported_by_its_name(module):
     with pytest.raises(InputError, match=r"temperature.*cannot be used"):
         agent_spec({"algorithm": NAME, "temperature": 0.0})
     with pytest.raises(InputError, match="did you mean 'temperature'"):
-        agent_spec({"algorithm": NAME, "temprature": 0.5})
+        agent_spec({"algorithm": NAME, "temperatures": 0.5})
     with pytest.raises(InputError, match="cannot act in Pendulum-v1"):
         qrl.build_agent({"algorithm": NAME}, "Pendulum-v1")
 
