@@ -16,6 +16,8 @@ from qrl.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from qrl.study.recipe import Recipe
+
 EXIT_USAGE, EXIT_DATA = 2, 3
 
 
@@ -40,31 +42,17 @@ class Run:
 
     def __call__(self) -> int:
         """Run it; the exit code."""
-        from qrl.study.check import check_recipe, select_agents
-        from qrl.study.claims import take_claims
-        from qrl.study.executors import check_study_folder, execute, plan, write_study
-        from qrl.study.progress import LiveView, Progress
+        from qrl.study.check import select_agents
         from qrl.study.recipe import load_recipe
 
-        workers = _workers(self.workers)
         recipe = load_recipe(self.recipe, self.set, self.seeds)
-        agents = select_agents(recipe, self.agents)
-        check_study_folder(recipe, self.out)
-        check_recipe(recipe, agents)
-        tasks = plan(recipe, agents, self.out)
-        folder = write_study(recipe, self.out)
-        for name in take_claims(self.recipe.parent, folder):
-            fix = f"qrl claim hash {self.recipe.parent / name}"
-            print(
-                f"warning: {name} is not hashed and left out; before the study runs: {fix}", file=sys.stderr
-            )
-        progress = Progress(tasks, recipe.budget.interactions, recipe.measure)
-        with LiveView(progress, _console(stderr=True)) as view:
-            stopped = execute(recipe, tasks, workers, view)
+        folder, runs, stopped = _train(
+            recipe, select_agents(recipe, self.agents), self.recipe, self.out, _workers(self.workers)
+        )
         if stopped:
-            return _say_stopped(stopped)
+            return stopped
         code = _report([folder])
-        return _say_failures([task.folder for task in tasks]) or code
+        return _say_failures(runs) or code
 
 
 @dataclass(frozen=True)
@@ -108,6 +96,51 @@ class Tune:
         console.print(f"trials: {os.path.relpath(tuned.with_name('tuning.json'))}", soft_wrap=True)
         console.print(f"next: qrl run {os.path.relpath(tuned)}", soft_wrap=True)
         return 0
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Train hybrid agents with all their baselines, or continue, and say which prior accounts for their result."""
+
+    recipe: tyro.conf.Positional[Path]
+    """The recipe, a TOML file; without a line ``baselines`` it gets all that apply."""
+    agents: str | None = None
+    """Comma-separated names of the hybrid agents to explain; all by default."""
+    seeds: str | None = None
+    """Half-open range a:b, in place of the recipe's."""
+    out: Path = Path("runs")
+    """Where study folders go."""
+    workers: int | None = None
+    """Runs at a time; the number of processors by default."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """PATH=VALUE, overrides one entry of the recipe; repeatable."""
+
+    def __call__(self) -> int:
+        """Explain; the exit code."""
+        from rich.text import Text
+
+        from qrl.study.comparison import compare
+        from qrl.study.explanation import explain, explanation_grid, with_families, write_explanation
+        from qrl.study.recipe import load_recipe
+        from qrl.study.table import print_noted
+
+        recipe, agents = with_families(load_recipe(self.recipe, self.set, self.seeds), self.agents)
+        folder, runs, stopped = _train(recipe, agents, self.recipe, self.out, _workers(self.workers))
+        if stopped:
+            return stopped
+        code = _report([folder])
+        result = compare(folder)
+        explanations = explain(result)
+        console = _console()
+        for explanation in explanations:
+            console.print()
+            print_noted(explanation_grid(explanation), console)
+            console.print(Text(explanation.headline, style="bold"))
+            for finding in explanation.findings:
+                console.print(Text(f"- {finding}"))
+        path = write_explanation(result, explanations)
+        console.print(f"explanation: {os.path.relpath(path)}", soft_wrap=True)
+        return _say_failures(runs) or code
 
 
 @dataclass(frozen=True)
@@ -292,6 +325,28 @@ class Doctor:
         return 0
 
 
+def _train(
+    recipe: Recipe, agents: list[str], file: Path, out: Path, workers: int
+) -> tuple[Path, list[Path], int]:
+    """Run what is missing of a study; its folder, those of its runs, and the exit code if a signal stopped it."""
+    from qrl.study.check import check_recipe
+    from qrl.study.claims import take_claims
+    from qrl.study.executors import check_study_folder, execute, plan, write_study
+    from qrl.study.progress import LiveView, Progress
+
+    check_study_folder(recipe, out)
+    check_recipe(recipe, agents)
+    tasks = plan(recipe, agents, out)
+    folder = write_study(recipe, out)
+    for name in take_claims(file.parent, folder):
+        fix = f"qrl claim hash {file.parent / name}"
+        print(f"warning: {name} is not hashed and left out; before the study runs: {fix}", file=sys.stderr)
+    progress = Progress(tasks, recipe.budget.interactions, recipe.measure)
+    with LiveView(progress, _console(stderr=True)) as view:
+        stopped = execute(recipe, tasks, workers, view)
+    return folder, [task.folder for task in tasks], _say_stopped(stopped) if stopped else 0
+
+
 def _workers(given: int | None) -> int:
     """How many at a time."""
     from qrl.ledger.header import available_cpus
@@ -369,6 +424,7 @@ def _report(paths: list[Path]) -> int:
 COMMANDS: dict[str, Any] = {
     "run": Run,
     "tune": Tune,
+    "explain": Explain,
     "report": Report,
     "plan": Plan,
     "claim": Claim,

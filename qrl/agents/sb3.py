@@ -49,10 +49,9 @@ class NetworkQ(QNetwork):
 
     def learnt_from(self, values: torch.Tensor) -> torch.Tensor:
         """Q-values ``(batch, n_actions)`` as an update sees them: as they are, or with the noise of shots."""
-        measured = self.measured
-        if measured is None or measured.spec.updates != "gap":
+        if self.measured is None or self.measured.spec.updates == "network":
             return values
-        return measured.learnt_from(values)
+        return self.measured.learnt_from(values)
 
 
 class PlainObservations:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from qrl.study import evidence, figures, sections
 from qrl.study.comparison import StudyResult, compare
+from qrl.study.diagnostics_panel import diagnostics_figures, diagnostics_section
+from qrl.study.explanation import explanation_section
 from qrl.study.results import find_studies
 from qrl.study.sample_complexity import EPSILONS
 
@@ -59,6 +61,7 @@ def report_page(result: StudyResult) -> str:
         (
             sections.heading(result),
             sections.verdict(result),
+            explanation_section(result),
             sections.claims(result),
             sections.agents(result),
             sections.attribution(result),
@@ -68,6 +71,7 @@ def report_page(result: StudyResult) -> str:
             sections.spread(result),
             sections.costs(result),
             sections.circuits(result),
+            diagnostics_section(result),
             evidence.failures(result),
             evidence.energy(result),
             evidence.provenance(result),
@@ -100,7 +104,7 @@ def study_figures(result: StudyResult) -> dict[str, figures.Figure]:
     if any(agent.phases for agent in result.agents):
         drawn["phases"] = figures.time_by_phase(result, share=False)
         drawn["phase-shares"] = figures.time_by_phase(result, share=True)
-    return drawn
+    return drawn | diagnostics_figures(result)
 
 
 def index_page(root: Path, results: Sequence[StudyResult]) -> str:

@@ -292,6 +292,14 @@ def level(result: StudyResult) -> str:
     return f"{what}{result.threshold:g}"
 
 
+def print_noted(grid: Grid, console: Console) -> None:
+    """Print one table and its note on a rich console."""
+    from rich.text import Text
+
+    print_grid(grid, console)
+    console.print(Text(grid.note, style="dim"))
+
+
 def print_table(result: StudyResult, console: Console) -> None:
     """Print agents, pairs and verdict of a study on a rich console."""
     from rich.text import Text

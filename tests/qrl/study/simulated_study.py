@@ -29,6 +29,7 @@ class Agent:
     hardware_executions: int = 0
     failing_seeds: tuple[int, ...] = ()
     unfinished_seeds: tuple[int, ...] = ()
+    n_parameters: int | None = None
 
 
 QUANTUM = {
@@ -161,11 +162,17 @@ def _write_run(
             "resumed_from": None,
             "parameters_sha256": f"{seed:064x}",
             "metrics_sha256": f"{seed:064x}",
-            "n_parameters": {"total": 64 if agent.network and agent.network["kind"] != "mlp" else 4_482}
-            if agent.network
-            else {"total": 0},
+            "n_parameters": {"total": _n_parameters(agent)},
         }
         (directory / "DONE.json").write_text(json.dumps(done), encoding="utf-8")
+
+
+def _n_parameters(agent: Agent) -> int:
+    if agent.n_parameters is not None:
+        return agent.n_parameters
+    if not agent.network:
+        return 0
+    return 64 if agent.network["kind"] != "mlp" else 4_482
 
 
 def _level(agent: Agent, point: float, interactions: int) -> float:
