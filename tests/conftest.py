@@ -23,3 +23,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("QRL_REQUIRE_ENGINE") == "1":
             pytest.fail(f"no compiled engine: {reason}")
         pytest.skip(f"no compiled engine: {reason}")
+
+
+@pytest.fixture
+def registered():
+    """Algorithms that a test registers are forgotten after it; those registered before, by name."""
+    from qrl.agents.build import REGISTRY
+    from qrl.specs import agents
+
+    before = [(table, dict(table)) for table in (REGISTRY, agents.ALGORITHMS)]
+    yield tuple(REGISTRY)
+    for table, entries in before:
+        table.clear()
+        table.update(entries)
+    agents._adapter.cache_clear()

@@ -14,7 +14,7 @@ PAGES = [
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_python_block_runs(page, tmp_path, monkeypatch, capsys):
+def test_every_python_block_runs(page, tmp_path, monkeypatch, capsys, registered):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert blocks
