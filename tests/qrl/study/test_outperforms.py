@@ -238,6 +238,10 @@ def test_a_difference_in_a_few_cells_is_no_acceleration() -> None:
             for k, c in enumerate(pair.grid)
         ]
         assert acceleration(replace(pair, grid=tuple(cells)))[0].change == change
+    undecided = [replace(c, test=replace(c.test, verdict="not distinguishable")) for c in pair.grid]
+    words = acceleration_sentence(replace(pair, grid=tuple(undecided)))
+    assert words.startswith("Training is accelerated in seconds (ratio 0.40")
+    assert words.endswith("Not decided: interactions (faster in 0 and slower in 0 of 9 cells of the grid).")
     against = replace(pair.grid[8], test=replace(pair.grid[8].test, verdict="slower"))
     assert acceleration(replace(pair, grid=(*pair.grid[:8], against)))[0].change == "not decided"
 
