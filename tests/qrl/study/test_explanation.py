@@ -270,6 +270,33 @@ def test_what_is_trained_for_an_explanation():
         with_families(make_recipe({**RECIPE, "agents": agents[2:]}))
 
 
+def test_the_command_trains_the_family_and_explains(tmp_path, capsys):
+    from qrl.cli import main
+
+    agent = {**RECIPE["agents"][0], "learning_starts": 20, "batch_size": 8}
+    agent["network"] = {**agent["network"], "observables": ["Z", "X"], "head": {"kind": "scale"}}
+    study = {"name": "s", "seeds": "0:1", "baselines": ["mlp", "no-circuit"]}
+    budget = {"interactions": 60, "evaluations": 2, "evaluation_episodes": 2}
+    recipe = {**RECIPE, "study": study, "budget": budget, "agents": [agent, *RECIPE["agents"][2:]]}
+    path = tmp_path / "recipe.toml"
+    path.write_text(make_recipe(recipe).to_toml())
+    arguments = ["explain", str(path), "--out", str(tmp_path / "runs"), "--workers", "1"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "Undecided: a has 1 seed, and at least 10 are needed." in said
+    assert "What accounts for a" in said
+    folder = tmp_path / "runs" / "s"
+    runs = sorted(done.parent.parent.name for done in folder.rglob("DONE.json"))
+    assert runs == ["a", "a.mlp", "a.no-circuit", "random"]
+    (data,) = json.loads((folder / "explanation.json").read_text())
+    assert {m["verdict"] for m in data["members"]} == {"undecided"}
+    times = {done: done.stat().st_mtime_ns for done in folder.rglob("DONE.json")}
+    assert main(arguments) == 0  # everything is there
+    assert times == {done: done.stat().st_mtime_ns for done in folder.rglob("DONE.json")}
+    assert main(["explain", str(path), "--agents", "random"]) == 2
+    assert "is no hybrid agent of this recipe" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [10, 40])
 def test_a_family_at_the_margin_is_rarely_accepted(n):
