@@ -78,7 +78,7 @@ def quantum_fisher(circuit: Circuit, parameters: ArrayLike, features: ArrayLike 
         slope = np.broadcast_to(slopes, (len(angles), *slopes.shape[1:]))[rows][:, moving]
         metric = _metric(circuit, angles[rows], moving)
         total += 4.0 * np.einsum("nkp,nkl,nlq->pq", slope, metric, slope, optimize=True)
-    return cast(Floats, total / len(angles))
+    return total / len(angles)
 
 
 def metric_usage(circuit: Circuit, n_samples: int) -> Usage:
