@@ -7,7 +7,6 @@ orthogonal to its Bloch vector has 1/4 in the metric and 1 in the information.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
