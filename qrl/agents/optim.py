@@ -64,11 +64,14 @@ class GroupedAdam(torch.optim.Adam):
         self._moments = None
 
     def _step_as_adam(self) -> None:
+        # Once a process has made a plain Adam, torch has wrapped its step by one that calls the hooks: a second time.
+        step: Any = torch.optim.Adam.step
+        step = step.__wrapped__ if getattr(step, "hooked", False) else step
         base = [group["lr"] for group in self.param_groups]
         for group in self.param_groups:
             group["lr"] *= group["lr_scale"]
         try:
-            super().step()
+            step(self)
         finally:
             for group, rate in zip(self.param_groups, base, strict=True):
                 group["lr"] = rate

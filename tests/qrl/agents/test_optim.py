@@ -98,3 +98,13 @@ def test_gradients_are_clipped_as_torch_clips_them(max_norm):
     for a, b in zip(ours[:3], theirs[:3], strict=True):
         assert torch.equal(a.grad, b.grad)
     assert ours[3].grad is None
+
+
+def test_hooks_are_called_once_a_step():
+    descend(torch.optim.Adam(plain := parameters([None]), lr=0.1), plain, steps=1)  # this wraps Adam's step
+    ours, seen = parameters([1.0, 10.0]), []
+    optimizer = GroupedAdam(ours, lr=0.01)
+    optimizer.register_step_pre_hook(lambda *_: seen.append("before"))
+    optimizer.register_step_post_hook(lambda *_: seen.append("after"))
+    descend(optimizer, ours, steps=3)
+    assert seen == ["before", "after"] * 3
