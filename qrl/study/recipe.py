@@ -441,8 +441,10 @@ def extension(recipe: Recipe, source: Path, folder: Path) -> str:
         if value == before.get(key):
             continue
         inner = before.get(key)
-        said = isinstance(value, dict) and isinstance(inner, dict)
-        own[key] = {k: v for k, v in value.items() if v != inner.get(k)} if said else value
+        if isinstance(value, dict) and isinstance(inner, dict):
+            own[key] = {k: v for k, v in value.items() if v != inner.get(k)}
+        else:
+            own[key] = value
     if make_recipe(_merged(taken, own)) != recipe:
         return recipe.to_toml()
     return dump_toml({"extends": os.path.relpath(source, folder), **own})
