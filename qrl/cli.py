@@ -136,6 +136,7 @@ class Explain:
             console.print()
             print_noted(explanation_grid(explanation), console)
             console.print(Text(explanation.headline, style="bold"))
+            console.print(Text(explanation.accounts))
             for finding in explanation.findings:
                 console.print(Text(f"- {finding}"))
         path = write_explanation(result, explanations)

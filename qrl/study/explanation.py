@@ -57,7 +57,7 @@ WORDS: dict[Verdict, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What a baseline stands for: in a stand-in a property that it has, else a part of the agent that it lacks."""
+    """What a baseline stands for: a property that a stand-in shares with the agent, or the agent without a part."""
 
     name: str
     what: str
@@ -67,9 +67,11 @@ class Prior:
 PRIORS: dict[str, Prior] = {
     "mlp": Prior("size", "a perceptron with as many trained values", True),
     "mlp-large": Prior("classical practice", "a larger perceptron", True),
-    "no-circuit": Prior("the circuit", "the agent without its circuit", False),
-    "frozen": Prior("training the circuit", "the agent with its circuit left at the random start", False),
-    "no-entanglers": Prior("entanglement", "the agent without entangling gates", False),
+    "no-circuit": Prior("without the circuit", "the agent without its circuit", False),
+    "frozen": Prior(
+        "with an untrained circuit", "the agent with its circuit left at the random start", False
+    ),
+    "no-entanglers": Prior("without entanglement", "the agent without entangling gates", False),
     "fourier": Prior("the spectrum", "a Fourier series on the circuit's spectrum", True),
     "random-fourier": Prior("a sample of the spectrum", "random features from the circuit's spectrum", True),
     "invariant": Prior("the symmetry", "a perceptron with the circuit's symmetry", True),
@@ -139,7 +141,12 @@ class Explanation:
     @property
     def findings(self) -> tuple[str, ...]:
         """One sentence a member of the family: what it says of the prior that it stands for."""
-        return tuple(_finding(member) for member in self.members if member.baseline is not None)
+        return tuple(_finding(member) for member in _in_order(self.members))
+
+    @property
+    def accounts(self) -> str:
+        """Which priors account for the result and which do not, in one sentence; empty where none was tested."""
+        return _accounts(self)
 
 
 def with_families(recipe: Recipe, chosen: str | None = None) -> tuple[Recipe, list[str]]:
@@ -332,14 +339,36 @@ def _smaller(members: Sequence[Member]) -> str:
 
 
 def _finding(member: Member) -> str:
-    prior = PRIORS[str(member.baseline)]
-    told = f"{prior.what} ({_values(member.n_parameters)}) {WORDS[member.verdict]} ({_numbers(member)})"
+    prior, good = PRIORS[str(member.baseline)], member.verdict in AS_GOOD
+    told = f"{WORDS[member.verdict]} ({_values(member.n_parameters)}; {_numbers(member)})."
+    if not prior.stands_in:
+        return f"{_capital(prior.name)} {'it' if member.verdict == 'undecided' else 'the agent'} {told}"
     if member.verdict == "undecided":
-        return f"{_capital(prior.name)}: {told}."
-    good = member.verdict in AS_GOOD
-    if prior.stands_in:
-        return f"{_capital(prior.name)} {'accounts' if good else 'alone does not account'} for the result: {told}."
-    return f"{_capital(prior.name)} {'is not needed' if good else 'is needed'}: {told}."
+        return f"{_capital(prior.name)}: {prior.what} {told}"
+    accounts = "accounts" if good else "alone does not account"
+    return f"{_capital(prior.name)} {accounts} for the result: {prior.what} {told}"
+
+
+def _accounts(e: Explanation) -> str:
+    groups: dict[str, list[str]] = {"good": [], "worse": [], "undecided": []}
+    for member in _in_order(e.members):
+        prior = PRIORS[str(member.baseline)]
+        if prior.stands_in:
+            groups["good" if member.verdict in AS_GOOD else member.verdict].append(prior.name)
+    good, worse, undecided = groups.values()
+    if not (good or worse or undecided):
+        return ""
+    rest = [f"not by {_join(worse)} alone"] if worse else []
+    rest += [f"undecided for {_join(undecided)}"] if undecided else []
+    if good:
+        return f"The result is accounted for by {'; '.join([_join(good), *rest])}."
+    return f"No prior is shown to account for the result: {'; '.join(rest)}."
+
+
+def _in_order(members: Sequence[Member]) -> list[Member]:
+    """The generated members, in the order of `BASELINES`."""
+    family_members = [m for m in members if m.baseline is not None]
+    return sorted(family_members, key=lambda m: list(PRIORS).index(str(m.baseline)))
 
 
 def _numbers(member: Member) -> str:
@@ -402,7 +431,7 @@ def explanation_grid(explanation: Explanation) -> Grid:
     columns = (
         Cell("trained values"),
         Cell("score", "95 %"),
-        Cell("difference", f"{e.level:.2%}"),
+        Cell("difference", f"{100 * e.level:.4g} %"),
         Cell("verdict"),
     )
     return Grid(f"What accounts for {e.agent}", columns, tuple(rows), _note(e))
@@ -443,6 +472,7 @@ def explanation_section(result: StudyResult) -> str:
         grid = explanation_grid(e)
         parts.append(
             f'<section class="card verdict explanation"><p class="sentence">{html.escape(e.headline)}</p>'
+            f"<p>{html.escape(e.accounts)}</p>"
             f'<ul>{findings}</ul></section><div class="card">{table(grid, "agents")}</div>'
             f'<p class="note">{html.escape(grid.note)}</p>'
         )
@@ -456,6 +486,7 @@ def write_explanation(result: StudyResult, explanations: Sequence[Explanation]) 
             **asdict(e),
             "smallest": None if e.smallest is None else e.smallest.name,
             "headline": e.headline,
+            "accounts": e.accounts,
             "findings": list(e.findings),
         }
         for e in explanations

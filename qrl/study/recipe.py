@@ -458,8 +458,9 @@ def extension(recipe: Recipe, source: Path, folder: Path) -> str:
             continue
         inner = before.get(key)
         if isinstance(value, dict) and isinstance(inner, dict):
-            value = {k: v for k, v in value.items() if v != inner.get(k)}
-        own[key] = value
+            own[key] = {k: v for k, v in value.items() if v != inner.get(k)}
+        else:
+            own[key] = value
     if make_recipe(_merged(taken, own)) != recipe:
         return recipe.to_toml()
     return dump_toml({"extends": os.path.relpath(source, folder), **own})

@@ -233,6 +233,8 @@ def run_trial(
         for index, seed in enumerate(resolved.seeds):
             place = folder / str(seed)
             run(resolved, agent, seed, place, partial(go_on, index, place))
+            if go_on.stopped:  # at its last evaluation
+                return
             done = json.loads((place / "DONE.json").read_text())
             if not go_on(index, place, done["status"], done["reason"]):
                 return
@@ -270,7 +272,8 @@ class Live:
     @property
     def value(self) -> float:
         """The mean of all scores so far."""
-        return float(np.mean([s for run in self.scores.values() for _, s in run]))
+        scores = [s for run in self.scores.values() for _, s in run]
+        return float(np.mean(np.array(scores, dtype=np.float64)))
 
     @property
     def interactions(self) -> int:
@@ -448,12 +451,13 @@ class Search:
 
     def _is_behind(self, live: Live, look: Look) -> bool:
         """Report the looks that are new; whether the pruner stops the trial there."""
-        earlier = [s for index in range(look.seed_index) for _, s in live.scores[index]]
-        for count, (interactions, _) in enumerate(look.scores, 1):
+        values = [s for index in range(look.seed_index) for _, s in live.scores[index]]
+        for interactions, value in look.scores:
+            values.append(value)
             step = look.seed_index * len(self.looks) + bisect_right(self.looks, interactions)
             if step not in live.reported:
                 live.reported.add(step)
-                live.trial.report(float(np.mean(earlier + [s for _, s in look.scores[:count]])), step)
+                live.trial.report(float(np.mean(np.array(values, dtype=np.float64))), step)
         return bool(live.trial.should_prune())
 
     def _end(self, live: Live, state: Any) -> None:

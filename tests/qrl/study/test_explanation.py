@@ -110,11 +110,15 @@ def test_an_equal_perceptron_accounts_for_the_result(study):
     )
     assert "it does as well (difference " in e.headline
     assert e.headline.endswith("Of the smaller ones, q.no-circuit does worse.")
-    size = next(f for f in e.findings if f.startswith("Size "))
+    size, practice, circuit = e.findings
     assert size.startswith(
-        "Size accounts for the result: a perceptron with as many trained values (61 trained values)"
+        "Size accounts for the result: a perceptron with as many trained values does as well (61 trained values; "
     )
-    assert any(f.startswith("The circuit is needed: ") for f in e.findings)
+    assert practice.startswith(
+        "Classical practice accounts for the result: a larger perceptron does better (4,482 "
+    )
+    assert circuit.startswith("Without the circuit the agent does worse (12 trained values; difference -0.")
+    assert e.accounts == "The result is accounted for by size and classical practice."
 
 
 def test_a_result_that_no_classical_model_reaches(study):
@@ -125,8 +129,9 @@ def test_a_result_that_no_classical_model_reaches(study):
         "No classical model of the family accounts for q (62 trained values): all 3 do worse, "
         "the nearest of them q.fourier"
     )
-    assert any(f.startswith("Entanglement is needed: the agent without entangling gates") for f in e.findings)
+    assert any(f.startswith("Without entanglement the agent does worse (62 ") for f in e.findings)
     assert any(f.startswith("The spectrum alone does not account for the result") for f in e.findings)
+    assert e.accounts == "No prior is shown to account for the result: not by size and the spectrum alone."
 
 
 def test_what_still_has_a_circuit_is_no_classical_model(study):
@@ -134,8 +139,8 @@ def test_what_still_has_a_circuit_is_no_classical_model(study):
     assert {v for name, v in verdicts(e).items() if name != "q.mlp"} == {"equal"}
     assert e.smallest is None
     assert e.is_unexplained
-    assert any(f.startswith("Training the circuit is not needed: ") for f in e.findings)
-    assert any(f.startswith("Entanglement is not needed: ") for f in e.findings)
+    assert any(f.startswith("With an untrained circuit the agent does as well (2 ") for f in e.findings)
+    assert any(f.startswith("Without entanglement the agent does as well (62 ") for f in e.findings)
 
 
 def test_too_few_seeds_decide_nothing(study):
@@ -143,6 +148,7 @@ def test_too_few_seeds_decide_nothing(study):
     assert set(verdicts(e).values()) == {"undecided"}
     assert e.headline == "Undecided: q has 9 seeds, and at least 10 are needed."
     assert not e.is_unexplained
+    assert e.accounts.endswith("account for the result: undecided for size and classical practice.")
 
 
 def test_no_difference_is_not_equality(study, simulated):

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -118,6 +120,23 @@ def test_what_cannot_be_searched_is_said_in_one_line(tuning, message):
     with pytest.raises(InputError, match=message) as error:
         tunable(make_recipe(small(**tuning)), ["dqn", "reinforce"])
     assert "\n" not in str(error.value)
+
+
+def test_the_page_on_tuning_states_what_is_searched():
+    page = (Path(__file__).parents[3] / "docs" / "tuning.md").read_text()
+    for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
+        said = tomllib.loads(block)
+        study = {**SMALL["study"], **said.pop("study", {})}
+        study.pop("baselines", None)
+        recipe = make_recipe({**SMALL, **said, "study": study})
+        assert tunable(tuning_of(recipe), ["dqn"])
+    rows = dict(re.findall(r"^\| (`.*?`) \| (`.*?) \|$", page, re.MULTILINE))
+    for names, searched in rows.items():
+        for algorithm in re.findall(r"`(\w+)`", names):
+            told = re.findall(r"`([\w.]+)` ([\d.e-]+) to ([\d.e-]+)( log)?", searched)
+            stated = {path: (float(low), float(high), bool(log)) for path, low, high, log in told}
+            assert stated == {path: (r.low, r.high, r.log) for path, r in RANGES[algorithm].items()}
+    assert set(re.findall(r"`(\w+)`", " ".join(rows))) == set(RANGES)
 
 
 # ---------------------------------------------------------------------- seeds and start states
