@@ -113,7 +113,8 @@ def tunable(recipe: Recipe, names: Sequence[str]) -> list[Any]:
     Raises:
         InputError: a searched entry that one of the agents does not have or refuses.
     """
-    agents = [agent for agent in recipe.agents if agent.name in names and isinstance(agent, LearnerBase)]
+    learners: list[Any] = [agent for agent in recipe.agents if isinstance(agent, LearnerBase)]
+    agents = [agent for agent in learners if agent.name in names]
     if not agents:
         raise InputError("--agents", ",".join(names), "learn nothing that could be tuned", "name a learner")
     for agent in agents:
@@ -569,7 +570,7 @@ class Search:
         Raises:
             StudyError: no trial of an agent finished.
         """
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for agent in self.agents:
             best = self.best(agent.name)
             if best is None:
