@@ -36,11 +36,12 @@ def make_natural(policy: Any, observations: Tensor, metric: str, damping: float)
     Args:
         policy: ``NetworkActorCriticPolicy`` whose parameters have their gradients.
         observations: the visited states.
-        metric: of a circuit's parameters, ``auto``, ``quantum`` or ``fisher``.
+        metric: of a circuit's parameters, ``quantum``, ``fisher``, or ``auto``: quantum for discrete actions. The
+            gradient of a Gaussian policy grows as its deviations shrink, of which the circuit's state knows nothing.
         damping: added to the diagonal, above 0.
     """
     features, networks = policy.extract_features(observations), policy.mlp_extractor
-    quantum = metric != "fisher"
+    quantum = metric == "quantum" or (metric == "auto" and not isinstance(policy.actions, Gaussian))
     blocks = network_blocks(networks.actor, features, partial(policy_information, policy), quantum)
     if networks.critic is not None:
         blocks += network_blocks(networks.critic, features, _unit_variance, quantum)

@@ -244,7 +244,7 @@ class NaturalGradient(Spec):
     """
 
     metric: Literal["auto", "quantum", "fisher"] = "auto"
-    """Of the circuit's parameters; ``auto`` is ``quantum`` where there is a circuit."""
+    """Of a circuit's parameters; ``auto`` is ``quantum`` for discrete actions, ``fisher`` for Gaussian ones."""
     damping: Positive = 0.01
     """Added to the diagonal of F."""
 

@@ -37,9 +37,11 @@ LEARNERS = {
     "ppo": {**ROLLOUTS, "n_steps": 32, "batch_size": 64, "n_epochs": 4},
     "a2c": {**ROLLOUTS, "n_steps": 8},
     "recurrent_ppo": {**ROLLOUTS, "n_steps": 32, "batch_size": 64, "n_epochs": 4, "lstm_size": 2},
-    "reinforce": {**RATES, "n_envs": 4, "batch_episodes": 16, "standardise": "none", "baseline": "value"},
+    "reinforce": {
+        **RATES, "n_envs": 4, "batch_episodes": 16, "standardise": "batch", "baseline": "value", "learning_rate": 0.03,
+    },
     "natural-reinforce": {
-        **RATES, "algorithm": "reinforce", "n_envs": 4, "batch_episodes": 16, "standardise": "none",
+        **RATES, "algorithm": "reinforce", "n_envs": 4, "batch_episodes": 16, "standardise": "batch",
         "baseline": "value", "natural": {"damping": 0.1}, "learning_rate": 0.2,
     },
     "free_energy_q": {
@@ -80,6 +82,8 @@ def spec_of(learner, network, probe, box):
     inputs = 2 if probe == "identity" and not box else 1
     if algorithm == "reinforce":
         spec |= LONG.get(probe, {})
+        if probe == "identity" and "natural" in spec:
+            spec["learning_rate"] = 0.02  # the loss is a sum over the steps of an episode
     if algorithm in ("ddpg", "td3", "sac"):
         spec["critic"] = NETWORKS[network]
     if network == "circuit":
