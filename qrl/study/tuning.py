@@ -578,10 +578,8 @@ class Search:
             chosen[agent.name] = with_values(agent, best.params)
         data = self.recipe.to_dict()
         data["study"]["name"] += "-tuned"
-        data["agents"] = [
-            chosen.get(agent.name, agent).model_dump(mode="json", by_alias=True, exclude_none=True)
-            for agent in self.recipe.agents
-        ]
+        agents: list[Any] = [chosen.get(agent.name, agent) for agent in self.recipe.agents]
+        data["agents"] = [agent.model_dump(mode="json", by_alias=True, exclude_none=True) for agent in agents]
         return make_recipe(data)
 
     def table(self) -> Table:
