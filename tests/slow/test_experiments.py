@@ -11,7 +11,7 @@ from qrl.study.comparison import compare
 from qrl.study.results import read_run
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-RECORDED = sorted(EXPERIMENTS.glob("*/*expected.json"))
+RECORDED = sorted([*EXPERIMENTS.glob("*/*expected.json"), *EXPERIMENTS.glob("published/*/*expected.json")])
 
 
 def run(recipe, out, *arguments):
