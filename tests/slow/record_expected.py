@@ -36,7 +36,8 @@ def _rounded(estimate: Estimate) -> dict:
 
 if __name__ == "__main__":
     study, recipe = Path(sys.argv[1]), Path(sys.argv[2])
-    recorded = expectations(study, f"qrl run experiments/{recipe.parent.name}/{recipe.name}")
+    root = Path(__file__).resolve().parents[2]
+    recorded = expectations(study, f"qrl run {recipe.resolve().relative_to(root)}")
     if len(recorded["agents"]) < len(load_recipe(recipe).agents):
         recorded["command"] += " --agents " + ",".join(recorded["agents"])
     name = "expected.json" if recipe.name == "recipe.toml" else f"{recipe.stem}.expected.json"
