@@ -172,7 +172,13 @@ def _check_spaces(spec: Any, env: TrainingEnv) -> None:
         )
 
 
-def _common(spec: Any, eps: float) -> dict[str, Any]:
+def learner_settings(spec: Any, eps: float) -> dict[str, Any]:
+    """What every Stable-Baselines3 algorithm takes of a specification: rates, discount, network, optimiser.
+
+    Args:
+        spec: of a learning agent.
+        eps: Adam's, as in Stable-Baselines3's algorithm.
+    """
     rate: float | LinearDecay | LinearSchedule = spec.learning_rate
     if spec.learning_rate_final is not None:
         rate = LinearSchedule(spec.learning_rate, spec.learning_rate_final, 1.0)
@@ -190,7 +196,7 @@ def _common(spec: Any, eps: float) -> dict[str, Any]:
     }
 
 
-def _q_learning(spec: Any) -> dict[str, Any]:
+def q_learning_settings(spec: Any) -> dict[str, Any]:
     """What DQN and QR-DQN take of a specification."""
     return {
         "buffer_size": spec.buffer_size,
@@ -204,19 +210,19 @@ def _q_learning(spec: Any) -> dict[str, Any]:
         "exploration_initial_eps": spec.exploration_initial,
         "exploration_final_eps": spec.exploration_final,
         "max_grad_norm": spec.max_grad_norm,
-        **_common(spec, eps=1e-8),
+        **learner_settings(spec, eps=1e-8),
     }
 
 
 def _build_dqn(spec: Any, env: TrainingEnv, seed: int) -> DQN:
-    agent = DQN(NetworkDQNPolicy, env, **_q_learning(spec))  # type: ignore[arg-type]
+    agent = DQN(NetworkDQNPolicy, env, **q_learning_settings(spec))  # type: ignore[arg-type]
     agent.exploration_decay, agent.squared_loss = spec.exploration_decay, spec.loss == "mse"
     agent.double = spec.double
     return agent
 
 
 def _build_qr_dqn(spec: Any, env: TrainingEnv, seed: int) -> QRDQN:
-    return QRDQN(NetworkQRDQNPolicy, env, replay_buffer_class=Replay, **_q_learning(spec))
+    return QRDQN(NetworkQRDQNPolicy, env, replay_buffer_class=Replay, **q_learning_settings(spec))
 
 
 def _on_policy(spec: Any) -> dict[str, Any]:
@@ -227,7 +233,7 @@ def _on_policy(spec: Any) -> dict[str, Any]:
         "ent_coef": spec.ent_coef,
         "vf_coef": spec.vf_coef,
         "max_grad_norm": spec.max_grad_norm,
-        **_common(spec, eps=1e-5),
+        **learner_settings(spec, eps=1e-5),
     }
 
 
@@ -250,7 +256,7 @@ def _build_a2c(spec: Any, env: TrainingEnv, seed: int) -> A2C:
 
 
 def _build_reinforce(spec: Any, env: TrainingEnv, seed: int) -> REINFORCE:
-    settings = _common(spec, eps=1e-8)
+    settings = learner_settings(spec, eps=1e-8)
     if spec.natural is not None:
         # the step is the natural gradient itself, which Adam would rescale
         settings["policy_kwargs"] |= {"optimizer_class": GroupedSGD, "optimizer_kwargs": {}}
@@ -276,7 +282,7 @@ def _replay(spec: Any) -> dict[str, Any]:
         "tau": spec.tau,
         "train_freq": (1, "episode") if by_episode else spec.train_freq,
         "gradient_steps": -1 if spec.gradient_steps == "as_many" else spec.gradient_steps,
-        **_common(spec, eps=1e-8),
+        **learner_settings(spec, eps=1e-8),
     }
 
 
