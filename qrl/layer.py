@@ -150,7 +150,7 @@ class QuantumLayer(nn.Module):
         """
         parameters = [parameter.detach() for parameter in self._groups()]
         features = self._checked(features, tuple(parameters)).detach()
-        return self._evaluate(features, self._flat(features, parameters), False, shots=1).values
+        return self._evaluate(features, self._flat(features, parameters), None, shots=1).values
 
     def bound_circuit(self, features: Tensor) -> QuantumCircuit:
         """Return the unmeasured Qiskit circuit with all angles filled in, to check a number by other means.
@@ -208,7 +208,6 @@ class QuantumLayer(nn.Module):
         shots: int | None = None,
     ) -> Expectations:
         """The values; ``wanted`` says of which groups, and whether of the features, gradients will be asked for."""
-        shots = self.shots if shots is None else shots
         with phase("quantum"):
             if wanted is not None and self.gradient != "backprop" and self.backend.capabilities.remote:
                 result = with_gradient(
@@ -218,7 +217,7 @@ class QuantumLayer(nn.Module):
                     flat,
                     features,
                     self.observables,
-                    shots,
+                    self.shots,
                     groups=self._names(wanted[0]),
                     want_features=wanted[1],
                     **self.gradient_options,
@@ -229,7 +228,7 @@ class QuantumLayer(nn.Module):
                     flat,
                     features,
                     self.observables,
-                    shots,
+                    self.shots if shots is None else shots,
                     differentiate=wanted is not None and self.gradient == "backprop",
                 )
             ledger = current()

@@ -179,9 +179,6 @@ def _start(layer: QuantumLayer, group: str, init: Init, usual: Init) -> None:
         if isinstance(init, Normal):
             parameter.normal_(0.0, init.normal)
         elif isinstance(init, tuple):
-            if not init[0] < init[1]:
-                why, fix = "is no interval", "write [low, high] with low < high"
-                raise InputError(f"network.{group}_init", init, why, fix)
             parameter.uniform_(*init)
         else:
             parameter.fill_(init)

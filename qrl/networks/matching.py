@@ -12,12 +12,14 @@ from torch import nn
 from qrl.errors import InputError, nearest
 from qrl.networks.build import build_action_value, build_network
 from qrl.networks.parameters import count_parameters
+from qrl.networks.symmetry import of_circuit
 from qrl.specs import (
     EquivariantMLPNetwork,
     FourierNetwork,
     Head,
     QuantumNetwork,
     RandomFourierNetwork,
+    Symmetry,
     TabularNetwork,
     is_unmatched,
 )
@@ -27,15 +29,19 @@ def default_critic(spec: Any) -> Any:
     """The value network of a policy network's kind: same body, one output, without what only a policy has.
 
     A circuit is read by Z of qubit 0, before a decoder as the policy's is. Logits become one scaled value, a Born
-    policy's probabilities one with scale and shift; a symmetry leaves the value as it is.
+    policy's probabilities one with scale and shift, and either is trained, as values have to grow with the returns. A
+    symmetry leaves the value as it is.
     """
     update: dict[str, Any] = {"head": _critic_head(spec.head)}
     if isinstance(spec, QuantumNetwork) and spec.decoder is None:
         update["observables"] = ["Z" + "I" * (spec.n_qubits - 1)]
-    if isinstance(spec, EquivariantMLPNetwork):
-        invariant = {"outputs": None, "output_signs": None}
-        update["symmetry"] = [element.model_copy(update=invariant) for element in spec.symmetry]
+    if isinstance(spec, EquivariantMLPNetwork) and spec.symmetry is not None:
+        update["symmetry"] = [_invariant(element) for element in spec.symmetry]
     return spec.model_copy(update=update)
+
+
+def _invariant(element: Symmetry) -> Symmetry:
+    return element.model_copy(update={"outputs": None, "output_signs": None})
 
 
 def _critic_head(head: Head | None) -> Head | None:
@@ -43,7 +49,7 @@ def _critic_head(head: Head | None) -> Head | None:
         return None
     if head.kind == "born":
         return Head()
-    update: dict[str, Any] = {}
+    update: dict[str, Any] = {"trainable": True}
     if isinstance(head.init, list):
         update["init"] = abs(head.init[0])
     if head.kind == "softmax":
@@ -106,7 +112,10 @@ def _match(spec: Any, field: str, peers: Mapping[str, Any], n_inputs: int, n_out
     if head is not None and head.kind == "born":
         head = None
     if not isinstance(spec, FourierNetwork | RandomFourierNetwork):
-        return spec.model_copy(update={"n_parameters": count_parameters(module), "head": head})
+        update: dict[str, Any] = {"n_parameters": count_parameters(module), "head": head}
+        if isinstance(spec, EquivariantMLPNetwork) and spec.symmetry is None:
+            update["symmetry"] = _symmetry(peer, field, n_outputs)
+        return spec.model_copy(update=update)
     if not isinstance(reference, QuantumNetwork) or reference.circuit == "off":
         why, fix = (
             f"has a {reference.kind} network and no circuit's spectrum",
@@ -114,6 +123,15 @@ def _match(spec: Any, field: str, peers: Mapping[str, Any], n_inputs: int, n_out
         )
         raise InputError("network.match", spec.match, why, fix)
     return spec.model_copy(update={"matched": reference, "head": head})
+
+
+def _symmetry(peer: Any, field: str, n_outputs: int) -> list[Symmetry]:
+    """Of a peer's policy or Q-function; values of states are invariant, whatever its critic is."""
+    if not isinstance(peer.network, QuantumNetwork):
+        why, fix = f"has a {peer.network.kind} network, which states no symmetry", "give the symmetry"
+        raise InputError("network.match", peer.name, why, fix)
+    found = of_circuit(peer.network, network_outputs(peer.algorithm, n_outputs))
+    return found if field == "network" else [_invariant(element) for element in found]
 
 
 def counterpart(peer: Any, field: str, n_inputs: int, n_outputs: int) -> tuple[Any, nn.Module]:

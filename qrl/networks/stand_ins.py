@@ -134,6 +134,10 @@ def build_equivariant(
     """
     from baselines.equivariant import EquivariantMLP
 
+    if spec.symmetry is None and spec.match is not None:
+        raise unresolved(spec.match, "symmetry")
+    if spec.symmetry is None:
+        raise InputError("network.symmetry", "nothing", "is given here", "give symmetry or match")
     elements = group(spec.symmetry, n_inputs, n_outputs)
 
     def network(hidden: list[int]) -> nn.Module:

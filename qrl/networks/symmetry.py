@@ -1,13 +1,15 @@
-"""The group that a task's symmetries generate, as permutations and signs."""
+"""The symmetry of a task: as a circuit states it, and the group that it generates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from circuits import Observable
 from qrl.errors import InputError
-from qrl.specs import Symmetry
+from qrl.networks.hybrid import measured
+from qrl.specs import QuantumNetwork, Symmetry
 
 MAX_ORDER = 1024
 """Elements of a group, at most."""
@@ -42,6 +44,60 @@ def group(
             raise InputError("network.symmetry", len(generators), why, fix)
     inputs, outputs = zip(*found, strict=True)
     return (*_arrays(inputs), *_arrays(outputs))
+
+
+def of_circuit(spec: QuantumNetwork, n_outputs: int) -> list[Symmetry]:
+    r"""The generators that an equivariant circuit was built with, and what they make of its outputs.
+
+    For an element V of the group :math:`\langle O_a \rangle(g x) = \langle V^\dagger O_a V \rangle(x)`, which has to be
+    :math:`\pm O_b` of another output. Scales of a head are not looked at: they are free to break the symmetry.
+
+    Raises:
+        InputError: a circuit of another family or between classical layers, or an observable that the group does not
+            map to one of the others.
+    """
+    if spec.ansatz != "equivariant" or spec.encoder is not None or spec.decoder is not None:
+        why, fix = "states no symmetry of its inputs and outputs", "give the symmetry"
+        raise InputError("network.ansatz", spec.ansatz, why, fix)
+    n = spec.n_qubits
+    observables = [Observable.parse(given, n) for given in measured(spec, n_outputs)]
+    return [
+        _with_outputs(Symmetry.model_validate(generator), observables, n_outputs)
+        for generator in spec.ansatz_options.get("symmetry", [{"signs": [-1] * n}])
+    ]
+
+
+def _with_outputs(generator: Symmetry, observables: Sequence[Observable], n_outputs: int) -> Symmetry:
+    words = [observable.words for observable in observables]
+    outputs, signs = [], []
+    for observable in observables:
+        moved = _moved(observable.words, generator)
+        opposite = {word: -value for word, value in moved.items()}
+        found = [(b, +1) for b, own in enumerate(words) if own == moved]
+        found += [(b, -1) for b, own in enumerate(words) if own == opposite]
+        if not found or len(words) != n_outputs:
+            why, fix = (
+                "is not mapped to an observable of one output each",
+                "choose others, or give the symmetry",
+            )
+            raise InputError("network.observables", observable.label, why, fix)
+        outputs.append(found[0][0])
+        signs.append(found[0][1])
+    return generator.model_copy(update={"outputs": outputs, "output_signs": signs})
+
+
+def _moved(words: Mapping[str, float], generator: Symmetry) -> dict[str, float]:
+    """An observable as the circuit's representation of the element turns it: letters move, X and Y take the signs."""
+    found = {}
+    for word, value in words.items():
+        order = generator.permutation or range(len(word))
+        signs = generator.signs or [1] * len(word)
+        letters = ["I"] * len(word)
+        for target, source in enumerate(order):
+            letters[source] = word[target]
+            value *= signs[target] if word[target] in "XY" else 1
+        found["".join(letters)] = value
+    return found
 
 
 def _arrays(elements: tuple[Signed, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from qrl.errors import InputError
 from qrl.networks.hybrid import build_circuit
 from qrl.specs import (
+    EquivariantMLPNetwork,
     FourierNetwork,
     MatchedMLPNetwork,
     MLPNetwork,
@@ -20,6 +21,9 @@ from qrl.specs import (
     TabularNetwork,
     input_error,
 )
+
+_ENTANGLERS = ("entangler", "products")
+"""Options of families that say which qubits are entangled."""
 
 
 def no_circuit(spec: QuantumNetwork, agent: str) -> QuantumNetwork:
@@ -41,15 +45,16 @@ def no_entanglers(spec: QuantumNetwork, agent: str) -> QuantumNetwork:
     """The entangling gates removed: a product of circuits of one qubit.
 
     Raises:
-        InputError: the ansatz has no option ``entangler``.
+        InputError: an ansatz that entangles by more than its options say.
     """
     from circuits.ansatz import ANSATZ
 
-    if spec.ansatz in ANSATZ and "entangler" not in inspect.signature(ANSATZ[spec.ansatz]).parameters:
-        why, fix = "has no option entangler", "leave this variant out"
+    known = inspect.signature(ANSATZ[spec.ansatz]).parameters if spec.ansatz in ANSATZ else {}
+    removed = {name: "none" for name in _ENTANGLERS if name in known}
+    changed = _changed(spec, ansatz_options={**spec.ansatz_options, **removed})
+    if build_circuit(changed).two_qubit_count:
+        why, fix = "entangles by other means too", "leave this variant out"
         raise InputError("network.ansatz", spec.ansatz, why, fix)
-    changed = _changed(spec, ansatz_options={**spec.ansatz_options, "entangler": "none"})
-    build_circuit(changed)
     return changed
 
 
@@ -73,6 +78,18 @@ def random_fourier(spec: QuantumNetwork, agent: str) -> RandomFourierNetwork:
     return RandomFourierNetwork(match=agent)
 
 
+def invariant(spec: QuantumNetwork, agent: str) -> EquivariantMLPNetwork:
+    """A perceptron of its size with the symmetry that its circuit was built with.
+
+    Raises:
+        InputError: a circuit of another family than ``equivariant``.
+    """
+    if spec.ansatz != "equivariant":
+        why, fix = "states no symmetry", "leave this variant out"
+        raise InputError("network.ansatz", spec.ansatz, why, fix)
+    return EquivariantMLPNetwork(match=agent)
+
+
 def tabular(spec: QuantumNetwork, agent: str) -> TabularNetwork:
     """One value a state and action, for discrete observations."""
     return TabularNetwork(head=None)
@@ -86,6 +103,7 @@ VARIANTS: Mapping[str, Callable[[QuantumNetwork, str], Spec]] = {
     "no_entanglers": no_entanglers,
     "fourier": fourier,
     "random_fourier": random_fourier,
+    "invariant": invariant,
     "tabular": tabular,
 }
 """By name, from a quantum network and its agent's name to the network to compare with."""

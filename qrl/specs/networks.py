@@ -5,7 +5,14 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from qrl.errors import InputError
 from qrl.specs.base import (
@@ -52,9 +59,8 @@ class Head(Spec):
         for name, kinds in _HEAD_OPTIONS.items():
             value = getattr(self, name)
             if self.kind not in kinds and value != type(self).model_fields[name].default:
-                raise InputError(
-                    f"head.{name}", value, f"means nothing in a {self.kind} head", f"use kind {kinds[0]!r}"
-                )
+                why = f"belongs to heads of kind {' or '.join(kinds)}, not {self.kind}"
+                raise InputError(f"head.{name}", value, why, "leave it out")
         return self
 
 
@@ -133,6 +139,18 @@ class QuantumNetwork(Spec):
     """How gradients are formed; ``auto`` is exact where the backend can."""
     shots: PositiveInt | None = None
     """Shots an expectation value; none is exact."""
+
+    @field_validator("weights_init", "scales_init", mode="wrap")
+    @classmethod
+    def _is_a_start(cls, value: Any, read: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        fix = "write a number, [low, high] with low < high, or { normal = deviation }"
+        try:
+            start = read(value)
+        except ValidationError:
+            raise InputError(str(info.field_name), value, "is no start value", fix) from None
+        if isinstance(start, tuple) and start[0] >= start[1]:
+            raise InputError(str(info.field_name), value, "is no interval", fix)
+        return start
 
     @model_validator(mode="after")
     def _fits_together(self) -> QuantumNetwork:
@@ -336,8 +354,8 @@ class EquivariantMLPNetwork(Spec):
     """A multilayer perceptron averaged over a symmetry of the task, which it then has exactly."""
 
     kind: Literal["equivariant_mlp"] = "equivariant_mlp"
-    symmetry: list[Symmetry] = Field(min_length=1)
-    """Generators of the group."""
+    symmetry: list[Symmetry] | None = Field(default=None, min_length=1)
+    """Generators of the group; those that the circuit of ``match`` was built with by default."""
     hidden: list[PositiveInt] | None = None
     """Widths of the hidden layers; two of 64 by default, or two of one width that ``match`` asks for."""
     match: str | None = None

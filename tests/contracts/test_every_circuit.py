@@ -27,7 +27,50 @@ ROWS = {
             "order": "variational-first",
             "final_layer": True,
         },
-    ]
+        {"n_qubits": 3, "n_layers": 2, "entangling_gate": "CRot", "initial_hadamard": True},
+        {"n_qubits": 2, "n_layers": 2, "reupload": False, "trainable_scales": False},
+    ],
+    "universal_classifier": [
+        {"n_qubits": 1, "n_layers": 3, "n_features": 4, "factor": 2.0},
+        {"n_qubits": 2, "n_layers": 2, "n_features": 4, "encoding": "partial", "entangling_gate": "CRot"},
+        {"n_qubits": 3, "n_layers": 2, "squash": "arctan"},
+    ],
+    "hardware_efficient": [
+        {"n_qubits": 1, "n_layers": 1},
+        {"n_qubits": 4, "n_layers": 2, "n_features": 3, "entangling_gate": "CX", "entangler": "all"},
+    ],
+    "strongly_entangling": [
+        {"n_qubits": 1, "n_layers": 2},
+        {"n_qubits": 4, "n_layers": 4, "entangling_gate": "CRot"},
+        {"n_qubits": 3, "n_layers": 2, "n_features": 5, "squash": "tanh"},
+    ],
+    "iqp": [
+        {"n_qubits": 1, "n_layers": 1},
+        {"n_qubits": 3, "n_layers": 2, "squash": "tanh"},
+        {"n_qubits": 4, "n_layers": 2, "n_features": 3, "products": "ring", "reupload": False},
+    ],
+    "basis": [
+        {"n_qubits": 1, "n_layers": 1, "final_layer": False},
+        {"n_qubits": 4, "n_layers": 2, "entangling_gate": "CRot", "entangler": "linear"},
+    ],
+    "amplitude": [{"n_qubits": 1, "n_layers": 1}, {"n_qubits": 3, "n_layers": 2, "final_layer": True}],
+    "controlled_rotations": [
+        {"n_qubits": 1, "n_layers": 2},
+        {"n_qubits": 2, "n_layers": 2, "final_hadamard": True},
+        {"n_qubits": 4, "n_layers": 2, "n_features": 3},
+        {"n_qubits": 3, "n_layers": 2, "entangler": "none"},
+    ],
+    "equivariant": [
+        {"n_qubits": 1, "n_layers": 1},
+        {"n_qubits": 4, "n_layers": 2, "squash": "tanh"},
+        {
+            "n_qubits": 4,
+            "n_layers": 2,
+            "symmetry": ({"permutation": (1, 0, 3, 2)}, {"signs": (-1, -1, 1, 1)}),
+            "couplings": ("RZZ", "RXX", "RYY"),
+            "entangler": "all",
+        },
+    ],
 }
 CASES = [(name, options) for name, rows in ROWS.items() for options in rows]
 

@@ -7,6 +7,7 @@ import torch
 from circuits.analysis import spectrum
 
 import qrl
+from circuits.ansatz import ANSATZ
 from qrl.errors import InputError
 from qrl.networks import (
     VARIANTS,
@@ -187,6 +188,64 @@ def test_generators_make_their_group():
     assert sorted((s * x[p]).tolist()) == sorted([[1.0, 2.0], [2.0, -1.0], [-1.0, -2.0], [-2.0, 1.0]])
 
 
+EQUIVARIANT = {
+    # the mirror of a cart-pole: A + B and A - B, A even and B odd, change places
+    "mirror": (4, {}, [{"ZZII": 1.0, "XIII": 1.0}, {"ZZII": 1.0, "XIII": -1.0}], [1, 0], [1, 1]),
+    "odd": (2, {}, ["XI", "ZZ", "YZ"], [0, 1, 2], [-1, 1, -1]),
+    "turn": (3, {"symmetry": [{"permutation": [1, 2, 0]}]}, ["ZII", "IZI", "IIZ"], None, [1, 1, 1]),
+    "signed turn": (
+        2,
+        {"symmetry": [{"permutation": [1, 0], "signs": [1, -1]}], "rotations": ["RZ", "RY"]},
+        ["XI", "IX"],
+        None,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", EQUIVARIANT)
+def test_the_symmetry_is_the_circuits(case):
+    n, options, observables, outputs, signs = EQUIVARIANT[case]
+    hybrid = {
+        "kind": "quantum", "ansatz": "equivariant", "n_qubits": n, "n_layers": 2, "ansatz_options": options,
+        "observables": observables,
+    }  # fmt: skip
+    n_outputs = len(observables)
+    circuit = build_network(QuantumNetwork.model_validate(hybrid), n, n_outputs).double()
+    twin = resolved({"kind": "equivariant_mlp", "match": "hybrid", "hidden": [6]}, hybrid, n, n_outputs)
+    (generator,) = twin.network.symmetry
+    assert outputs is None or generator.outputs == outputs
+    assert signs is None or generator.output_signs == signs
+    order, factors = generator.permutation or list(range(n)), generator.signs or [1] * n
+    x = torch.randn(5, n, dtype=torch.float64)
+    moved = torch.tensor(factors) * x[:, order]
+    classical = build_network(twin.network, n, n_outputs).double()
+    for network in (circuit, classical):
+        values = torch.tensor(generator.output_signs) * network(x)[:, generator.outputs]
+        torch.testing.assert_close(network(moved), values, rtol=0, atol=1e-10)
+        assert (network(moved) - network(x)).abs().max() > 1e-3
+    critic = build_network(twin.critic, n, 1).double()
+    torch.testing.assert_close(critic(moved), critic(x))
+
+
+def test_symmetries_that_cannot_be_taken_over():
+    twin = {"kind": "equivariant_mlp", "match": "hybrid"}
+    with pytest.raises(InputError, match="reuploading states no symmetry"):
+        resolved(twin)
+    hybrid = {"kind": "quantum", "ansatz": "equivariant", "n_qubits": 2, "n_layers": 1, "head": {}}
+    with pytest.raises(InputError, match="equivariant states no symmetry"):
+        resolved(twin, {**hybrid, "decoder": {}})
+    turn = {"symmetry": [{"permutation": [1, 0]}]}
+    with pytest.raises(InputError, match="ZI is not mapped to an observable"):
+        resolved(twin, {**hybrid, "ansatz_options": turn, "observables": ["ZI", "ZZ"]})
+    with pytest.raises(InputError, match="is not mapped to an observable of one output each"):
+        resolved(twin, {**hybrid, "observables": ["ZZ"]})
+    with pytest.raises(InputError, match="mlp network, which states no symmetry"):
+        resolved(twin, {"kind": "mlp"})
+    with pytest.raises(InputError, match="give symmetry or match"):
+        build_network(spec({"kind": "equivariant_mlp"}).network, 4, 2)
+
+
 def test_sizes_of_equivariant_networks():
     symmetry = {"kind": "equivariant_mlp", "symmetry": MIRROR}
     plain = build_network(spec(symmetry).network, 4, 2)
@@ -253,7 +312,7 @@ HYBRID = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"invariant"}))
 def test_variants_of_a_hybrid_learn_in_its_place(name):
     hybrid = spec(HYBRID, name="hybrid", n_envs=1, n_steps=16, batch_size=16)
     changed = VARIANTS[name](hybrid.network, "hybrid")
@@ -283,6 +342,25 @@ def test_what_the_variants_take_away():
     assert VARIANTS["mlp_large"](born, "hybrid").head is None
     with pytest.raises(InputError, match="leaves nothing to train"):
         VARIANTS["frozen"](born, "hybrid")
+
+
+@pytest.mark.parametrize("ansatz", sorted(ANSATZ))
+def test_entanglers_of_every_family(ansatz):
+    network = QuantumNetwork(ansatz=ansatz, n_qubits=3, n_layers=2, head={})
+    if ansatz == "amplitude":  # its state preparation entangles
+        with pytest.raises(InputError, match="leave this variant out"):
+            VARIANTS["no_entanglers"](network, "hybrid")
+        return
+    bare = build_circuit(VARIANTS["no_entanglers"](network, "hybrid"))
+    assert build_circuit(network).two_qubit_count > bare.two_qubit_count == 0
+    assert bare.n_parameters > 0
+
+
+def test_the_invariant_variant_is_of_equivariant_circuits():
+    hybrid = QuantumNetwork(ansatz="equivariant", n_qubits=2, n_layers=1, head={})
+    assert VARIANTS["invariant"](hybrid, "hybrid").match == "hybrid"
+    with pytest.raises(InputError, match="reuploading states no symmetry"):
+        VARIANTS["invariant"](QuantumNetwork(head={}), "hybrid")
 
 
 def test_removed_and_tabular_networks_on_a_lake():

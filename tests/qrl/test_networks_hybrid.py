@@ -3,14 +3,12 @@
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 
 import qrl
 from qrl.errors import InputError
 from qrl.networks import Chain, build_action_value, build_network, count_parameters, default_critic
-from qrl.networks.hybrid import Embedding
 from qrl.specs import QuantumNetwork, agent_spec
 
 BASE = {"n_qubits": 3, "n_layers": 2, "n_features": 4, "observables": ["ZZI", "IXZ"]}
@@ -206,41 +204,63 @@ def test_usual_start_values_are_those_of_the_layer():
         assert torch.equal(torch.rand(1), after)
 
 
-class Digits:
-    """Twice the observation and a constant: a fixed map with one feature more."""
-
-    def __init__(self, n_inputs, n_qubits):
-        self.n_features = n_inputs + 1
-
-    def __call__(self, x):
-        return np.concatenate([2.0 * x, np.full((len(x), 1), 0.5)], 1)
-
-
-@pytest.fixture
-def embeddings(monkeypatch):
-    module = pytest.importorskip("circuits.embeddings")
-    monkeypatch.setitem(module.EMBEDDINGS, "basis", Digits)
+def test_basis_states_are_told_apart():
+    spec = QuantumNetwork(ansatz="basis", n_qubits=3, n_layers=1, embedding="basis", decoder={})
+    built = build_network(spec, 6, 2)
+    states = torch.eye(6)
+    angles = built.body.embedding(states)
+    assert angles.dtype == torch.float32
+    assert (angles / math.pi).round().int().tolist() == [[i >> q & 1 for q in range(3)] for i in range(6)]
+    torch.testing.assert_close(built(states), built.body.decoder(built.body.circuit(angles)))
+    assert len(built(states).unique(dim=0)) == 6
 
 
-def test_an_embedding_stands_before_the_circuit(embeddings):
-    spec = network(n_features=None, embedding="basis", decoder={})
-    built = build_network(spec, 3, 2)
-    observations = torch.rand(5, 3)
-    embedded = torch.cat([2 * observations, torch.full((5, 1), 0.5)], 1)
-    torch.testing.assert_close(built.body.embedding(observations), embedded)
-    torch.testing.assert_close(built(observations), built.body.decoder(built.body.circuit(embedded)))
+def test_amplitudes_are_loaded():
+    spec = QuantumNetwork(ansatz="amplitude", n_qubits=2, n_layers=1, embedding="amplitude", head={})
+    built = build_network(spec, 3, 2).double()
+    x = torch.randn(5, 3, dtype=torch.float64)
+    with torch.no_grad():
+        built.body.circuit.weights.zero_()
+        z = built.body(x)
+    state = torch.nn.functional.normalize(torch.cat([x, torch.zeros(5, 1)], 1))
+    p = state.square()
+    # bit q of the index is qubit q; a ring of CZ changes no probability
+    torch.testing.assert_close(z[:, 0], p[:, 0] - p[:, 1] + p[:, 2] - p[:, 3])
+    torch.testing.assert_close(z[:, 1], p[:, 0] + p[:, 1] - p[:, 2] - p[:, 3])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_no_gradient_passes_an_embedding(frozen):
+    spec = QuantumNetwork(
+        ansatz="amplitude", n_qubits=2, n_layers=1, embedding="amplitude", decoder={}, frozen=frozen
+    )
+    built = build_network(spec, 4, 2)
+    observations = torch.randn(5, 4)
     expected = built(observations)
     expected.sum().backward()
-    autograd = built.body.circuit.weights.grad.clone()
+    autograd = {name: p.grad for name, p in built.named_parameters()}
     built.zero_grad()
     with torch.no_grad():
         outputs, back = built.pullback(observations)
         back(torch.ones(5, 2))
-    torch.testing.assert_close(outputs, expected)
-    torch.testing.assert_close(built.body.circuit.weights.grad, autograd)
-    assert Embedding("basis", 3, 3).n_features == 4
-    with pytest.raises(InputError, match=r"n_features: 3 .* observation of size 4"):
-        build_network(network(n_features=3, embedding="basis"), 3, 2)
+    torch.testing.assert_close(outputs, expected.detach())
+    for name, parameter in built.named_parameters():
+        assert (parameter.grad is None) == (frozen and "circuit" in name)
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, autograd[name])
+    with pytest.raises(InputError, match=r"n_features: 2 .* observation of size 3"):
+        build_network(
+            network(n_qubits=2, n_features=2, observables=["ZI", "IZ"], embedding="amplitude"), 4, 2
+        )
+
+
+def test_an_agent_on_embedded_observations():
+    network = {"kind": "quantum", "ansatz": "basis", "n_qubits": 4, "n_layers": 1, "embedding": "basis"}
+    spec = {"algorithm": "dqn", "network": {**network, "head": {}}, "learning_starts": 10}
+    agent = qrl.build_agent(spec, "FrozenLake-v1", seed=0)
+    before = agent.parameters_sha256
+    agent.learn(30)
+    assert agent.parameters_sha256 != before
 
 
 @pytest.mark.parametrize(
@@ -256,11 +276,23 @@ def test_an_embedding_stands_before_the_circuit(embeddings):
             {"head": {"kind": "born"}, "observables": None, "circuit": "off"},
             "circuit: off leaves a born head",
         ),
-        ({"head": {"kind": "affine", "beta": 2.0}}, r"head\.beta: 2.0 means nothing in a affine head"),
-        ({"head": {"kind": "softmax", "decoding": "local"}}, r"head\.decoding: local means nothing"),
-        ({"head": {"kind": "born", "init": 2.0}, "observables": None}, r"head\.init: 2.0 means nothing"),
+        (
+            {"head": {"kind": "affine", "beta": 2.0}},
+            r"head\.beta: 2.0 belongs to heads of kind softmax, not affine",
+        ),
+        (
+            {"head": {"kind": "softmax", "decoding": "local"}},
+            r"head\.decoding: local belongs to heads of kind born",
+        ),
+        (
+            {"head": {"kind": "born", "init": 2.0}, "observables": None},
+            r"head\.init: 2.0 belongs to heads of kind affine or scale",
+        ),
         ({"embedding": "angle"}, "embedding: angle is not known"),
-        ({"weights_init": {"normal": -1.0}}, "weights_init"),
+        ({"weights_init": {"normal": -1.0}}, "weights_init: .* is no start value; write a number"),
+        ({"weights_init": [1.0, 1.0]}, "weights_init: .* is no interval"),
+        ({"scales_init": [2.0, 1.0]}, "scales_init: .* is no interval"),
+        ({"scales_init": "one"}, "scales_init: one is no start value"),
         ({"circuit": "of"}, "circuit: of is not known"),
     ],
 )
@@ -275,8 +307,6 @@ def test_what_does_not_fit_together(fields, message):
     ("fields", "message"),
     [
         ({"encoder": {"size": 3}}, r"encoder\.size: 3 does not fit a circuit of 4 features"),
-        ({"weights_init": [1.0, 1.0]}, "weights_init: .* is no interval"),
-        ({"scales_init": [2.0, 1.0]}, "scales_init: .* is no interval"),
         ({"head": {"kind": "softmax"}}, r"head\.kind: softmax is for policies"),
         ({"head": {"kind": "born"}, "observables": None}, r"head\.kind: born is for policies"),
         ({"observables": ["ZZI"]}, "observables"),
@@ -317,6 +347,7 @@ def test_critics_of_hybrid_policies():
     born = default_critic(network(observables=None, head={"kind": "born"}))
     assert (born.head.kind, born.observables) == ("affine", ["ZII"])
     assert QuantumNetwork.model_validate(critic.model_dump()) == critic
+    assert default_critic(network(head={"kind": "scale", "trainable": False})).head.trainable
 
 
 def test_action_values_of_hybrids():
