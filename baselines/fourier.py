@@ -16,11 +16,14 @@ from torch import Tensor, nn
 from baselines.arguments import integer, number
 
 _START = 0.1
-"""Standard deviation of the outputs at the start, for random inputs."""
+"""Standard deviation of the coefficients at the start, and about that of the outputs."""
 
 
 class _Series(nn.Module):
-    """`c_a + sum_k (p_ak cos(w_k x) + q_ak sin(w_k x))` with trained c, p, q and fixed frequencies w."""
+    """`c_a + sum_k (p_ak cos(w_k x) + q_ak sin(w_k x)) / sqrt(K)` with trained c, p, q and fixed frequencies w.
+
+    The factor, usual for random features, keeps what one step of an optimiser changes from growing with K.
+    """
 
     frequencies: Tensor
 
@@ -29,15 +32,16 @@ class _Series(nn.Module):
         n_outputs = integer("n_outputs", n_outputs, 1)
         n_terms = len(frequencies)
         self.register_buffer("frequencies", frequencies)
-        std = _START / math.sqrt(2 * n_terms + 1)
-        self.constant = nn.Parameter(std * torch.randn(n_outputs))
-        self.cosines = nn.Parameter(std * torch.randn(n_terms, n_outputs))
-        self.sines = nn.Parameter(std * torch.randn(n_terms, n_outputs))
+        self._share = 1.0 / math.sqrt(max(n_terms, 1))
+        self.constant = nn.Parameter(_START * torch.randn(n_outputs))
+        self.cosines = nn.Parameter(_START * torch.randn(n_terms, n_outputs))
+        self.sines = nn.Parameter(_START * torch.randn(n_terms, n_outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Values `(batch, n_outputs)` of inputs `(batch, n_inputs)`."""
         phase = x @ self.frequencies.T
-        return self.constant + phase.cos() @ self.cosines + phase.sin() @ self.sines
+        waves = phase.cos() @ self.cosines + phase.sin() @ self.sines
+        return self.constant + self._share * waves
 
 
 class TruncatedFourier(_Series):

@@ -7,6 +7,7 @@ are drawn uniformly in [-pi, pi) where a measure averages over parameters; scale
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from circuits.circuit import Circuit
 from circuits.gates import finite, integer
+from circuits.observables import Observable, parse_observables
 from circuits.reference import check_memory
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "effective_dimension",
     "expressibility",
     "fisher_information",
+    "gradients",
     "meyer_wallach",
     "sample_parameters",
     "spectrum",
@@ -139,7 +142,7 @@ def _generators(circuit: Circuit, parameters: ArrayLike | None) -> tuple[Floats,
 def _positive(rows: Floats) -> Floats:
     """Rows with the sign at which their first entry that is not 0 is positive."""
     first = np.take_along_axis(rows, (rows != 0.0).argmax(axis=1)[:, None], axis=1) if rows.size else rows
-    return cast(Floats, np.where(first < 0.0, -rows, rows) + 0.0)
+    return np.where(first < 0.0, -rows, rows) + 0.0
 
 
 def _up_to_sign(rows: Floats) -> Floats:
@@ -198,7 +201,7 @@ def meyer_wallach(vectors: ArrayLike) -> Floats:
         parts = np.moveaxis(psi.reshape(len(psi), 2 ** (n - 1 - q), 2, 2**q), 2, 1).reshape(len(psi), 2, -1)
         reduced = parts @ parts.conj().transpose(0, 2, 1)
         purity += (np.abs(reduced) ** 2).sum(axis=(1, 2))
-    return cast(Floats, 2.0 * (1.0 - purity / n))
+    return 2.0 * (1.0 - purity / n)
 
 
 def _qubits(psi: NDArray[np.complexfloating]) -> int:
@@ -289,6 +292,44 @@ def _log_haar(edges: Floats, power: int) -> Floats:
     """Logarithm of the Haar mass of each bin, ``(1 - low)^power - (1 - high)^power``, also where that underflows."""
     low, high = 1.0 - edges[:-1], 1.0 - edges[1:]
     return cast(Floats, power * np.log(low) + np.log1p(-((high / low) ** power)))
+
+
+def gradients(
+    circuit: Circuit,
+    observables: Sequence[str | Observable],
+    parameters: ArrayLike,
+    features: ArrayLike = (),
+) -> Floats:
+    """Return each sample's exact gradient of the expectation values by the parameters, ``(N, n_observables, P)``.
+
+    Args:
+        circuit: the circuit.
+        observables: as in a backend's request.
+        parameters: ``(n_parameters,)`` or ``(N, n_parameters)``.
+        features: ``(n_features,)`` or ``(N, n_features)``; one row counts for all rows of the other.
+
+    Raises:
+        TypeError, ValueError: a shape, label or value that does not fit.
+
+    Source: the adjoint method of arXiv:2009.02823.
+    """
+    import torch
+
+    from circuits.backends.torch import TorchBackend
+
+    theta = np.atleast_2d(np.asarray(parameters, dtype=np.float64))
+    x = np.atleast_2d(np.asarray(features, dtype=np.float64))
+    n = max(len(theta), len(x))
+    theta, x = (torch.from_numpy(np.broadcast_to(a, (n, a.shape[1])).copy()) for a in (theta, x))
+    words = parse_observables(observables, circuit.n_qubits)
+    found = TorchBackend().expectations(circuit, theta, x, words, differentiate=True)
+    assert found.vjp is not None
+    columns = []
+    for upstream in torch.eye(len(words), dtype=torch.float64):
+        by_parameters = found.vjp(upstream.expand(n, -1), features=False).parameters
+        assert by_parameters is not None
+        columns.append(by_parameters.numpy())
+    return np.stack(columns, axis=1)
 
 
 def fisher_information(circuit: Circuit, parameters: ArrayLike, features: ArrayLike = ()) -> Floats:

@@ -260,8 +260,8 @@ def check_render_mode(mode: str | None) -> None:
         raise ValueError(f"render_mode: {mode!r} is unknown; use 'rgb_array' or None")
 
 
-def check_options(line: BeamLine, state: dict[str, Any]) -> None:
-    """Raise `ValueError` where a state was taken under other options than the line's."""
+def check_options(line: Any, state: dict[str, Any]) -> None:
+    """Raise `ValueError` where a state was taken under other options than those of a line or task."""
     own = asdict(line.options)
     for name, value in own.items():
         if state["options"].get(name) != value:

@@ -94,6 +94,22 @@ class Budget(Spec):
     """How many evenly spaced evaluations, the last at the budget; or at which interaction counts."""
     evaluation_episodes: PositiveInt = 100
     """Greedy episodes an evaluation, always from the same start states."""
+    diagnostics: bool = False
+    """Whether to record gradients and circuits at each evaluation, in ``diagnostics.jsonl``. The run's results are the
+    same bits with it and without it."""
+    effective_dimension: bool = False
+    """Whether the diagnostics estimate that too, which takes longer than the rest of them."""
+
+    @model_validator(mode="after")
+    def _part_of_diagnostics(self) -> Budget:
+        if self.effective_dimension and not self.diagnostics:
+            raise InputError(
+                "effective_dimension",
+                "true",
+                "is part of the diagnostics",
+                "write diagnostics = true beside it",
+            )
+        return self
 
     @property
     def schedule(self) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from stable_baselines3.common.logger import Logger
 
 from qrl.agents.base import Diverged, StatefulAgent
 from qrl.agents.build import build_agent, child_seed, child_seeds
+from qrl.agents.diagnostics import Diagnostics
 from qrl.agents.training_env import TrainingEnv, make_environment
 from qrl.errors import InputError
 from qrl.ledger import Ledger
@@ -83,11 +84,13 @@ class Recorder(BaseCallback):
         agent: StatefulAgent,
         env: TrainingEnv,
         ledger: Ledger,
+        diagnostics: Diagnostics | None = None,
         go_on: Callable[[], bool] | None = None,
     ) -> None:
         super().__init__()
         self._go_on = go_on
         self.recipe, self.folder, self.agent, self.env, self.ledger = recipe, folder, agent, env, ledger
+        self.diagnostics = diagnostics
         self.episodes_done = 0
         self.resumed_from: int | None = None
         self.stop: int | None = None
@@ -121,6 +124,8 @@ class Recorder(BaseCallback):
             self.episodes_done = state["episodes"]
             self._booked = dict(state["booked"])
             self.ledger.set_state(state["ledger"])
+            if self.diagnostics is not None and "diagnostics" in state:
+                self.diagnostics.set_state(state["diagnostics"])
             self.resumed_from = step
         if begun:
             for file in (self._episodes, self._evaluations):
@@ -246,6 +251,7 @@ class Recorder(BaseCallback):
                 "episodes": self.episodes_done,
                 "booked": self._booked,
                 "ledger": self.ledger.state(),
+                **({} if self.diagnostics is None else {"diagnostics": self.diagnostics.state()}),
             }
             save_step(self.folder / "checkpoints", self.agent.num_timesteps, state)  # type: ignore[attr-defined]
             self._checkpointed = time.monotonic()
@@ -307,7 +313,11 @@ def _train(
     agent: Any = build_agent(spec, env, seed, {a.name: a for a in recipe.agents})
     agent.set_logger(Logger(folder=None, output_formats=[]))
     describe_circuit(agent, ledger)
-    recorder = Recorder(recipe, seed, folder, agent, env, ledger, go_on)
+    diagnostics = None
+    if recipe.budget.diagnostics:
+        budget = recipe.budget
+        diagnostics = Diagnostics(budget.schedule, folder / "diagnostics.jsonl", budget.effective_dimension)
+    recorder = Recorder(recipe, seed, folder, agent, env, ledger, diagnostics, go_on)
     recorder.open()
     write_manifest(folder, recipe, agent, env, seed)
     outcome: dict[str, Any] = {"status": "finished", "reason": None}
@@ -317,7 +327,8 @@ def _train(
             if remaining > 0:
                 agent.learn(
                     remaining,
-                    callback=recorder,
+                    # what is recorded at a look is in the checkpoint that the recorder writes there
+                    callback=recorder if diagnostics is None else [diagnostics, recorder],
                     log_interval=None,
                     reset_num_timesteps=recorder.resumed_from is None,
                 )

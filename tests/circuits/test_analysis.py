@@ -14,6 +14,7 @@ from circuits.analysis import (
     effective_dimension,
     expressibility,
     fisher_information,
+    gradients,
     meyer_wallach,
     sample_parameters,
     spectrum,
@@ -244,6 +245,21 @@ def test_large_registers_do_not_underflow():
     """Twelve idle qubits: the Haar mass of the last bin is 75^-4095, far below the smallest float."""
     idle = Circuit(12, tuple(Gate("H", (q,)) for q in range(12)))
     assert expressibility(idle, n_pairs=5)[0] == pytest.approx(4095 * np.log(75))
+
+
+def test_gradients_are_finite_differences_of_each_sample():
+    circuit = reuploading(2, 2, 2)
+    parameters = sample_parameters(circuit, 3, scales=0.8, seed=6)
+    x = np.random.default_rng(2).normal(size=(3, 2))
+    found = gradients(circuit, ["ZI", "XY"], parameters, x)
+    assert found.shape == (3, 2, 12)
+    step = 1e-5 * np.eye(12)
+    for column, word in enumerate(("ZI", "XY")):
+        for row in range(3):
+            here = np.repeat(x[row][None], 12, axis=0)
+            up, down = (expectations(circuit, parameters[row] + s * step, here, word) for s in (1, -1))
+            np.testing.assert_allclose(found[row, column], (up - down) / 2e-5, atol=1e-9)
+    np.testing.assert_allclose(gradients(circuit, ["ZI"], parameters, x[1])[1, 0], found[1, 0])
 
 
 def test_fisher_information_of_one_rotation():

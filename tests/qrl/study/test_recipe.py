@@ -191,3 +191,11 @@ def test_what_cannot_be_extended(tmp_path, text, message):
     with pytest.raises(InputError) as error:
         load_recipe(tmp_path / "own.toml")
     assert message in str(error.value)
+
+
+def test_the_effective_dimension_is_part_of_the_diagnostics(tiny):
+    tiny["budget"]["effective_dimension"] = True
+    with pytest.raises(InputError, match=r"^budget.effective_dimension: true is part of the diagnostics"):
+        make_recipe(tiny)
+    tiny["budget"]["diagnostics"] = True
+    assert make_recipe(tiny).budget.effective_dimension
