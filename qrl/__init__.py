@@ -32,10 +32,14 @@ _HOME = {
     "build_network": "qrl.networks",
     "ControllerAgent": "qrl.agents.controller",
     "DDPG": "qrl.agents.actor_critic",
+    "A2C": "qrl.agents.a2c",
     "DQN": "qrl.agents.sb3",
     "FreeEnergyQ": "qrl.agents.free_energy",
     "NAF": "qrl.agents.naf",
     "PPO": "qrl.agents.sb3",
+    "QRDQN": "qrl.agents.qr_dqn",
+    "RecurrentPPO": "qrl.agents.recurrent_ppo",
+    "register_algorithm": "qrl.agents.build",
     "REINFORCE": "qrl.agents.reinforce",
     "SAC": "qrl.agents.actor_critic",
     "TD3": "qrl.agents.actor_critic",
@@ -50,10 +54,12 @@ _HOME = {
 }
 
 __all__ = [
+    "A2C",
     "DDPG",
     "DQN",
     "NAF",
     "PPO",
+    "QRDQN",
     "REINFORCE",
     "SAC",
     "TD3",
@@ -65,22 +71,27 @@ __all__ = [
     "QuantumLayer",
     "RandomAgent",
     "Recipe",
+    "RecurrentPPO",
     "TrainingEnv",
     "build_action_value",
     "build_agent",
     "build_network",
     "load_recipe",
     "preset",
+    "register_algorithm",
 ]
 
 if TYPE_CHECKING:
+    from qrl.agents.a2c import A2C
     from qrl.agents.actor_critic import DDPG, SAC, TD3
-    from qrl.agents.build import build_agent
+    from qrl.agents.build import build_agent, register_algorithm
     from qrl.agents.controller import ControllerAgent
     from qrl.agents.free_energy import FreeEnergyQ
     from qrl.agents.naf import NAF
     from qrl.agents.presets import preset
+    from qrl.agents.qr_dqn import QRDQN
     from qrl.agents.random_agent import RandomAgent
+    from qrl.agents.recurrent_ppo import RecurrentPPO
     from qrl.agents.reinforce import REINFORCE
     from qrl.agents.sb3 import DQN, PPO
     from qrl.agents.training_env import TrainingEnv

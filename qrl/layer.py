@@ -140,6 +140,36 @@ class QuantumLayer(nn.Module):
 
         return result.values, back
 
+    def jacobian(
+        self, features: Tensor, upstream: Tensor, by_features: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Sample by sample, K times upstream times the Jacobian of the values, without a graph.
+
+        Args:
+            features: ``(batch, n_features)``.
+            upstream: ``(batch, K, n_observables)``.
+            by_features: whether the derivative by the features is wanted too.
+
+        Returns:
+            ``(batch, K, P)`` by the P parameters that are trained, in their order, and ``(batch, K, n_features)`` or
+            None. Counted as K gradients.
+
+        Raises:
+            TypeError, ValueError: as ``forward``.
+        """
+        parameters = self._groups()
+        features = self._checked(features, parameters).detach()
+        flat = self._flat(features, [parameter.detach() for parameter in parameters])
+        rows = flat.expand(len(features), -1).contiguous()
+        wanted = [parameter.requires_grad for parameter in parameters]
+        result = self._evaluate(features, rows, (wanted, by_features))
+        by_parameters, inputs = [], []
+        for row in upstream.detach().unbind(1):
+            pieces, given = self._gradients(result.vjp, rows, features, row.contiguous(), wanted, by_features)
+            by_parameters.append(torch.cat([rows[:, :0], *(p for p in pieces if p is not None)], dim=-1))
+            inputs.append(given)
+        return torch.stack(by_parameters, 1), torch.stack(inputs, 1) if by_features else None  # type: ignore[arg-type]
+
     def single_shot(self, features: Tensor) -> Tensor:
         """What one shot a sample and measurement setting reads, ``(batch, n_observables)``, without gradient.
 
@@ -274,7 +304,9 @@ class QuantumLayer(nn.Module):
                 ledger.count(result.usage)
         if result.parameters is None or not groups:
             return [None] * len(groups), result.features
-        pieces: Sequence[Tensor] = torch.split_with_sizes(result.parameters, [size for _, size in groups])
+        pieces: Sequence[Tensor] = torch.split_with_sizes(
+            result.parameters, [size for _, size in groups], dim=-1
+        )
         if names is None:
             return pieces, result.features
         return [p if want else None for p, want in zip(pieces, wanted, strict=True)], result.features

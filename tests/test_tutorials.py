@@ -2,14 +2,18 @@
 
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+
+from qrl.agents.build import REGISTRY
+from qrl.specs import ALGORITHMS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("extending*.md")),
     *sorted((ROOT / "docs" / "tutorials").glob("*.md")),
+    *sorted((ROOT / "docs").glob("extending*.md")),
 ]
 
 
@@ -19,6 +23,7 @@ def test_every_python_block_runs(page, tmp_path, monkeypatch, capsys):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert blocks
     namespace = {"__name__": "__main__"}
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), namespace)  # noqa: S102
+    with patch.dict(ALGORITHMS), patch.dict(REGISTRY):  # what a page registers does not outlive it
+        for block in blocks:
+            exec(compile(block, str(page), "exec"), namespace)  # noqa: S102
     assert capsys.readouterr().out

@@ -20,7 +20,7 @@ from qrl.agents.replay import NoisyAgent, bootstrapped, calibrate, follow
 from qrl.agents.sb3 import PlainObservations
 from qrl.errors import InputError
 from qrl.ledger import phase
-from qrl.networks import build_action_value, build_network, network_outputs, scale_learning_rates
+from qrl.networks import build_action_value, build_network, scale_learning_rates
 from qrl.specs import MatchedMLPNetwork, MLPNetwork
 
 
@@ -92,7 +92,7 @@ class NetworkSACActor(SACActor):
         super().__init__(*args, **{**kwargs, "net_arch": []})
         assert self.action_space.shape is not None
         n_actions = int(np.prod(self.action_space.shape))
-        outputs = network_outputs("sac", n_actions)
+        outputs = agent.network_outputs(n_actions)
         self.latent_pi = build_network(agent.network, self.features_dim, outputs, activation="relu")  # type: ignore[assignment]
         self.mu, self.log_std = _Columns(0, n_actions), _Columns(n_actions, outputs)
 
@@ -145,7 +145,7 @@ class NetworkSACPolicy(PlainObservations, SACPolicy):
             self.make_features_extractor().features_dim,
             int(np.prod(self.action_space.shape)),
         )
-        return list(match_widths(n_inputs, network_outputs("sac", n_actions), spec.n_parameters).hidden)
+        return list(match_widths(n_inputs, self.agent.network_outputs(n_actions), spec.n_parameters).hidden)
 
     def make_critic(self, features_extractor: Any = None) -> ContinuousCritic:
         """The agent's critics."""

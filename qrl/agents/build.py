@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -12,20 +12,40 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.utils import LinearSchedule
 
+from qrl.agents.a2c import A2C
 from qrl.agents.actor_critic import DDPG, SAC, TD3, NetworkSACPolicy, NetworkTD3Policy
 from qrl.agents.base import StatefulAgent
 from qrl.agents.dqn import Replay
 from qrl.agents.free_energy import FreeEnergyPolicy, FreeEnergyQ
 from qrl.agents.naf import NAF, NAFPolicy
 from qrl.agents.optim import GroupedAdam, LinearDecay
+from qrl.agents.qr_dqn import QRDQN, NetworkQRDQNPolicy
 from qrl.agents.random_agent import RandomAgent
+from qrl.agents.recurrent_ppo import NetworkRecurrentPolicy, RecurrentPPO
 from qrl.agents.reinforce import REINFORCE
 from qrl.agents.replay import GaussianNoise, GroupedSGD
 from qrl.agents.sb3 import DQN, PPO, NetworkActorCriticPolicy, NetworkDQNPolicy, n_policy_outputs
 from qrl.agents.training_env import TrainingEnv, make_environment
 from qrl.errors import InputError
 from qrl.networks import check_observations, resolve_agent
-from qrl.specs import AgentBase, agent_spec
+from qrl.specs import (
+    A2CSpec,
+    AgentBase,
+    ControllerSpec,
+    DDPGSpec,
+    DQNSpec,
+    FreeEnergyQSpec,
+    NAFSpec,
+    PPOSpec,
+    QRDQNSpec,
+    RandomAgentSpec,
+    RecurrentPPOSpec,
+    ReinforceSpec,
+    SACSpec,
+    TD3Spec,
+    agent_spec,
+    register_spec,
+)
 
 # Keys of the SeedSequence children, one a component. Stored in every manifest; never renumbered.
 SEED_KEYS = {
@@ -39,6 +59,17 @@ SEED_KEYS = {
     "agent": 7,
     "shots": 8,
 }
+
+
+Builder = Callable[[Any, TrainingEnv, int], StatefulAgent]
+"""From a resolved specification, its environments and the seed to the agent."""
+
+
+class Algorithm(NamedTuple):
+    """How an algorithm is built, and the kinds of action spaces in which it can act."""
+
+    build: Builder
+    actions: tuple[type[spaces.Space], ...]
 
 
 def child_seed(seed: int, component: str) -> int:
@@ -93,7 +124,7 @@ def build_agent(
     n_inputs = spaces.flatdim(env.observation_space)
     resolved = resolve_agent(resolved, peers or {}, n_inputs, n_policy_outputs(env.action_space))
     check_observations(resolved, env.observation_space)
-    agent = _BUILDERS[resolved.algorithm](resolved, env, seed)
+    agent = REGISTRY[resolved.algorithm].build(resolved, env, seed)
     agent.spec = resolved
     return agent
 
@@ -126,9 +157,9 @@ def _vectorise(env: Any, n_envs: int, seed: int) -> TrainingEnv:
 
 
 def _check_spaces(spec: Any, env: TrainingEnv) -> None:
-    action, supported = env.action_space, _ACTION_SPACES[spec.algorithm]
+    action, supported = env.action_space, REGISTRY[spec.algorithm].actions
     if not isinstance(action, supported):
-        able = [name for name, kinds in _ACTION_SPACES.items() if isinstance(action, kinds)]
+        able = [name for name, entry in REGISTRY.items() if isinstance(action, entry.actions)]
         raise InputError(
             "algorithm",
             spec.algorithm,
@@ -141,21 +172,13 @@ def _check_spaces(spec: Any, env: TrainingEnv) -> None:
         )
 
 
-_ACTION_SPACES: dict[str, tuple[type, ...]] = {
-    "dqn": (spaces.Discrete,),
-    "ppo": (spaces.Discrete, spaces.Box),
-    "reinforce": (spaces.Discrete, spaces.Box),
-    "free_energy_q": (spaces.Discrete,),
-    "ddpg": (spaces.Box,),
-    "td3": (spaces.Box,),
-    "sac": (spaces.Box,),
-    "naf": (spaces.Box,),
-    "controller": (spaces.Discrete, spaces.Box),
-    "random": (spaces.Discrete, spaces.Box),
-}
+def learner_settings(spec: Any, eps: float) -> dict[str, Any]:
+    """What every Stable-Baselines3 algorithm takes of a specification: rates, discount, network, optimiser.
 
-
-def _common(spec: Any, eps: float) -> dict[str, Any]:
+    Args:
+        spec: of a learning agent.
+        eps: Adam's, as in Stable-Baselines3's algorithm.
+    """
     rate: float | LinearDecay | LinearSchedule = spec.learning_rate
     if spec.learning_rate_final is not None:
         rate = LinearSchedule(spec.learning_rate, spec.learning_rate_final, 1.0)
@@ -173,59 +196,79 @@ def _common(spec: Any, eps: float) -> dict[str, Any]:
     }
 
 
+def q_learning_settings(spec: Any) -> dict[str, Any]:
+    """What DQN and QR-DQN take of a specification."""
+    return {
+        "buffer_size": spec.buffer_size,
+        "learning_starts": spec.learning_starts,
+        "batch_size": spec.batch_size,
+        "tau": spec.tau,
+        "train_freq": spec.train_freq,
+        "gradient_steps": spec.gradient_steps,
+        "target_update_interval": spec.target_update_interval,
+        "exploration_fraction": spec.exploration_fraction,
+        "exploration_initial_eps": spec.exploration_initial,
+        "exploration_final_eps": spec.exploration_final,
+        "max_grad_norm": spec.max_grad_norm,
+        **learner_settings(spec, eps=1e-8),
+    }
+
+
 def _build_dqn(spec: Any, env: TrainingEnv, seed: int) -> DQN:
-    agent = DQN(
-        NetworkDQNPolicy,  # type: ignore[arg-type]
-        env,
-        buffer_size=spec.buffer_size,
-        learning_starts=spec.learning_starts,
-        batch_size=spec.batch_size,
-        tau=spec.tau,
-        train_freq=spec.train_freq,
-        gradient_steps=spec.gradient_steps,
-        target_update_interval=spec.target_update_interval,
-        exploration_fraction=spec.exploration_fraction,
-        exploration_initial_eps=spec.exploration_initial,
-        exploration_final_eps=spec.exploration_final,
-        max_grad_norm=spec.max_grad_norm,
-        **_common(spec, eps=1e-8),
-    )
+    agent = DQN(NetworkDQNPolicy, env, **q_learning_settings(spec))  # type: ignore[arg-type]
     agent.exploration_decay, agent.squared_loss = spec.exploration_decay, spec.loss == "mse"
+    agent.double = spec.double
     return agent
 
 
-def _build_ppo(spec: Any, env: TrainingEnv, seed: int) -> PPO:
-    rollout = spec.n_steps * spec.n_envs
-    if rollout % spec.batch_size:
-        raise InputError(
-            "batch_size",
-            spec.batch_size,
-            f"does not divide a rollout of n_steps x n_envs = {rollout}",
-            "use a divisor of it",
-        )
-    return PPO(
-        NetworkActorCriticPolicy,
-        env,
-        n_steps=spec.n_steps,
-        batch_size=spec.batch_size,
-        n_epochs=spec.n_epochs,
-        gae_lambda=spec.gae_lambda,
-        clip_range=spec.clip_range,
-        ent_coef=spec.ent_coef,
-        vf_coef=spec.vf_coef,
-        max_grad_norm=spec.max_grad_norm,
-        **_common(spec, eps=1e-5),
+def _build_qr_dqn(spec: Any, env: TrainingEnv, seed: int) -> QRDQN:
+    return QRDQN(NetworkQRDQNPolicy, env, replay_buffer_class=Replay, **q_learning_settings(spec))
+
+
+def _on_policy(spec: Any) -> dict[str, Any]:
+    """What the actor-critics that learn from rollouts take of a specification."""
+    return {
+        "n_steps": spec.n_steps,
+        "gae_lambda": spec.gae_lambda,
+        "ent_coef": spec.ent_coef,
+        "vf_coef": spec.vf_coef,
+        "max_grad_norm": spec.max_grad_norm,
+        **learner_settings(spec, eps=1e-5),
+    }
+
+
+def _build_ppo(spec: Any, env: TrainingEnv, seed: int) -> PPO | RecurrentPPO:
+    settings = {
+        "batch_size": spec.batch_size,
+        "n_epochs": spec.n_epochs,
+        "clip_range": spec.clip_range,
+        **_on_policy(spec),
+    }
+    if isinstance(spec, RecurrentPPOSpec):
+        return RecurrentPPO(NetworkRecurrentPolicy, env, **settings)
+    return PPO(NetworkActorCriticPolicy, env, **settings)
+
+
+def _build_a2c(spec: Any, env: TrainingEnv, seed: int) -> A2C:
+    return A2C(
+        NetworkActorCriticPolicy, env, normalize_advantage=spec.normalise_advantage, **_on_policy(spec)
     )
 
 
 def _build_reinforce(spec: Any, env: TrainingEnv, seed: int) -> REINFORCE:
+    settings = learner_settings(spec, eps=1e-8)
+    if spec.natural is not None:
+        # the step is the natural gradient itself, which Adam would rescale
+        settings["policy_kwargs"] |= {"optimizer_class": GroupedSGD, "optimizer_kwargs": {}}
     return REINFORCE(
         NetworkActorCriticPolicy,
         env,
         batch_episodes=spec.batch_episodes,
         standardise=spec.standardise,
+        baseline=spec.baseline,
+        natural=spec.natural,
         ent_coef=spec.ent_coef,
-        **_common(spec, eps=1e-8),
+        **settings,
     )
 
 
@@ -239,7 +282,7 @@ def _replay(spec: Any) -> dict[str, Any]:
         "tau": spec.tau,
         "train_freq": (1, "episode") if by_episode else spec.train_freq,
         "gradient_steps": -1 if spec.gradient_steps == "as_many" else spec.gradient_steps,
-        **_common(spec, eps=1e-8),
+        **learner_settings(spec, eps=1e-8),
     }
 
 
@@ -312,15 +355,40 @@ def _build_random(spec: Any, env: TrainingEnv, seed: int) -> RandomAgent:
     return RandomAgent(env, child_seed(seed, "agent"))
 
 
-_BUILDERS: dict[str, Callable[[Any, TrainingEnv, int], StatefulAgent]] = {
-    "dqn": _build_dqn,
-    "ppo": _build_ppo,
-    "reinforce": _build_reinforce,
-    "free_energy_q": _build_free_energy_q,
-    "ddpg": _build_deterministic,
-    "td3": _build_deterministic,
-    "sac": _build_sac,
-    "naf": _build_naf,
-    "controller": _build_controller,
-    "random": _build_random,
+def register_algorithm(
+    spec: type[AgentBase], build: Builder, actions: tuple[type[spaces.Space], ...]
+) -> None:
+    """Add an algorithm, after which recipes, studies and ``build_agent`` know it under ``spec.algorithm``.
+
+    Args:
+        spec: its specification; of a name ``module:name`` other processes import the module by themselves.
+        build: from the resolved specification, the environments and the seed to the agent.
+        actions: kinds of action spaces in which it can act.
+
+    Raises:
+        InputError: the name is taken.
+    """
+    register_spec(spec)
+    REGISTRY[spec.model_fields["algorithm"].default] = Algorithm(build, actions)
+
+
+_DISCRETE, _BOX = (spaces.Discrete,), (spaces.Box,)
+REGISTRY: dict[str, Algorithm] = {
+    spec.model_fields["algorithm"].default: Algorithm(build, actions)
+    for spec, build, actions in (
+        (DQNSpec, _build_dqn, _DISCRETE),
+        (QRDQNSpec, _build_qr_dqn, _DISCRETE),
+        (PPOSpec, _build_ppo, _DISCRETE + _BOX),
+        (A2CSpec, _build_a2c, _DISCRETE + _BOX),
+        (RecurrentPPOSpec, _build_ppo, _DISCRETE + _BOX),
+        (ReinforceSpec, _build_reinforce, _DISCRETE + _BOX),
+        (FreeEnergyQSpec, _build_free_energy_q, _DISCRETE),
+        (DDPGSpec, _build_deterministic, _BOX),
+        (TD3Spec, _build_deterministic, _BOX),
+        (SACSpec, _build_sac, _BOX),
+        (NAFSpec, _build_naf, _BOX),
+        (ControllerSpec, _build_controller, _DISCRETE + _BOX),
+        (RandomAgentSpec, _build_random, _DISCRETE + _BOX),
+    )
 }
+"""How each algorithm is built and where it can act; ``register_algorithm`` adds to them."""

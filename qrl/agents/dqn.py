@@ -75,10 +75,13 @@ class LeanDQN(stable_baselines3.DQN):
     Attributes:
         exploration_decay: factor of epsilon after each episode, instead of the fall over the budget.
         squared_loss: whether the loss is the mean square of the temporal differences; smooth L1 otherwise.
+        double: whether the online network chooses the action that the target network values (van Hasselt et al.,
+            arXiv:1509.06461); the target network does both otherwise.
     """
 
     exploration_decay: float | None = None
     squared_loss: bool = False
+    double: bool = False
     replay_buffer_class: Any
     _last_obs: Any
 
@@ -167,7 +170,7 @@ class LeanDQN(stable_baselines3.DQN):
         for _ in range(gradient_steps):
             batch = buffer.sample(batch_size)
             with torch.no_grad():
-                best = self.q_net_target(batch.next_observations).amax(1, keepdim=True)
+                best = self._best_values(batch.next_observations)
                 target = batch.rewards + (1 - batch.dones) * self.gamma * best
                 values, back = self.policy.pullback(batch.observations)
                 actions = batch.actions.long()
@@ -181,6 +184,13 @@ class LeanDQN(stable_baselines3.DQN):
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", np.mean(losses))
+
+    def _best_values(self, observations: torch.Tensor) -> torch.Tensor:
+        """The target network's values of the greedy actions, ``(batch, 1)``."""
+        values: torch.Tensor = self.q_net_target(observations)
+        if not self.double:
+            return values.amax(1, keepdim=True)
+        return values.gather(1, self.q_net(observations).argmax(1, keepdim=True))
 
     def _loss(self, chosen: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return mse_loss(chosen, target) if self.squared_loss else smooth_l1_loss(chosen, target)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from qrl.agents.replay import ActionValuePolicy, TemporalDifference
-from qrl.networks import Network, build_network, network_outputs, scale_learning_rates
+from qrl.networks import Network, build_network, scale_learning_rates
 
 
 class QuadraticAdvantage(nn.Module):
@@ -65,7 +65,7 @@ class NAFPolicy(ActionValuePolicy):
         n_actions = int(torch.Size(self.action_space.shape).numel())
         n_inputs = self.features_extractor.features_dim
         network = build_network(
-            self.agent.network, n_inputs, network_outputs("naf", n_actions), activation="tanh"
+            self.agent.network, n_inputs, self.agent.network_outputs(n_actions), activation="tanh"
         )
         scale_learning_rates(network, self.agent.learning_rate, self.agent.learning_rates)
         return QuadraticAdvantage(network, n_actions)

@@ -10,8 +10,10 @@ from gymnasium import spaces
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from qrl.agents.base import StatefulAgent
+from qrl.agents.natural import make_natural
 from qrl.agents.training_env import TrainingEnv
 from qrl.ledger import phase
+from qrl.specs import NaturalGradient
 
 
 class Episodes:
@@ -39,6 +41,14 @@ def discounted_returns(rewards: list[float], gamma: float) -> np.ndarray:
     return returns
 
 
+def less_mean(returns: list[np.ndarray]) -> list[np.ndarray]:
+    """The returns less, at each time step, their mean over the episodes that got so far."""
+    length = max(map(len, returns))
+    padded = np.array([np.pad(g, (0, length - len(g)), constant_values=np.nan) for g in returns])
+    mean = np.nanmean(padded, axis=0)
+    return [g - mean[: len(g)] for g in returns]
+
+
 def standardised(returns: list[np.ndarray], over: str, eps: float = 1e-8) -> np.ndarray:
     """Concatenate episode returns, standardised within each ``episode``, over the ``batch``, or not (``none``)."""
     if over == "episode":
@@ -48,7 +58,11 @@ def standardised(returns: list[np.ndarray], over: str, eps: float = 1e-8) -> np.
 
 
 class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
-    """Policy gradient ``-(1/B) sum_b sum_t log pi(a_t | s_t) G_t`` over B whole episodes.
+    """Policy gradient ``-(1/B) sum_b sum_t log pi(a_t | s_t) (G_t - b_t)`` over B whole episodes.
+
+    The baseline ``b_t`` is zero; the batch's mean return at step t, which scales the gradient by 1 - 1/B without
+    changing its direction on average while all episodes last; or a critic's value, which learns by half the mean
+    squared error of the returns.
 
     Each of the environments plays its share of the batch and then waits: no episode is cut when another ends, and
     short episodes are not preferred. Source: Williams, Machine Learning 8, 229 (1992); batches and standardisation
@@ -58,7 +72,15 @@ class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
     env: TrainingEnv
 
     def __init__(
-        self, policy: Any, env: TrainingEnv, *, batch_episodes: int, standardise: str, **kwargs: Any
+        self,
+        policy: Any,
+        env: TrainingEnv,
+        *,
+        batch_episodes: int,
+        standardise: str,
+        baseline: str = "none",
+        natural: NaturalGradient | None = None,
+        **kwargs: Any,
     ) -> None:
         # The base class wants the length of a rollout; ours ends with its episodes.
         super().__init__(
@@ -73,7 +95,7 @@ class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
             **kwargs,
         )
         self.batch_episodes = batch_episodes
-        self.standardise = standardise
+        self.standardise, self.baseline, self.natural = standardise, baseline, natural
         self.batch = Episodes()
 
     def collect_rollouts(self, env: Any, callback: Any, *args: Any, **kwargs: Any) -> bool:
@@ -137,18 +159,29 @@ class REINFORCE(StatefulAgent, OnPolicyAlgorithm):
     def _train(self) -> None:
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        weights = standardised(
-            [discounted_returns(r, self.gamma) for r in self.batch.rewards], self.standardise
-        )
         observations = torch.as_tensor(np.asarray(self.batch.observations), device=self.device)
         actions = torch.as_tensor(np.asarray(self.batch.actions), device=self.device)
+        returns = [discounted_returns(r, self.gamma) for r in self.batch.rewards]
         distribution = self.policy.get_distribution(observations)
         log_prob = distribution.log_prob(actions)
-        loss = -(log_prob * torch.as_tensor(weights, dtype=log_prob.dtype)).sum() / len(self.batch.rewards)
+        loss = torch.zeros(())
+        if self.baseline == "value":
+            values = self.policy.predict_values(observations).squeeze(1)
+            target = torch.as_tensor(np.concatenate(returns), dtype=values.dtype)
+            loss = 0.5 * torch.nn.functional.mse_loss(values, target)
+            guesses = np.split(values.detach().numpy(), np.cumsum([len(g) for g in returns])[:-1])
+            returns = [g - v for g, v in zip(returns, guesses, strict=True)]
+            self.logger.record("train/value_loss", 2.0 * loss.item())
+        elif self.baseline == "mean":
+            returns = less_mean(returns)
+        weights = torch.as_tensor(standardised(returns, self.standardise), dtype=log_prob.dtype)
+        loss = loss - (log_prob * weights).sum() / len(self.batch.rewards)
         if self.ent_coef:
             loss = loss - self.ent_coef * distribution.entropy().mean()
         self.policy.optimizer.zero_grad()
         loss.backward()
+        if self.natural is not None:
+            make_natural(self.policy, observations, self.natural.metric, self.natural.damping)
         self.policy.optimizer.step()
         self._n_updates += 1
         self.logger.record("train/loss", loss.item())

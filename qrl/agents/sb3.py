@@ -98,31 +98,25 @@ class ActorCriticNetworks(nn.Module):
         return features.new_zeros(len(features), 1) if self.critic is None else self.critic(features)
 
 
-class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
-    """``ActorCriticPolicy`` whose logits (or means) and values come straight from the agent's networks."""
+class ActorCriticBuild:
+    """Mixin, before an ``ActorCriticPolicy``: logits (or means) and values come straight from the agent's networks."""
 
+    agent: Any
+    action_space: spaces.Space
     action_dist: Distribution
+    log_std_init: float
 
-    def __init__(self, *args: Any, agent: Any, **kwargs: Any) -> None:
-        self.agent = agent
-        super().__init__(*args, **kwargs)
-
-    def _build(self, lr_schedule: Schedule) -> None:
+    def _build_networks(self, n_inputs: int) -> None:
+        """The networks that read ``n_inputs`` numbers, and what the actions are drawn from."""
         n_outputs = n_policy_outputs(self.action_space)
         # The gains are Stable-Baselines3's own: a nearly uniform policy and an unscaled value at the start.
         discrete = isinstance(self.action_space, spaces.Discrete)
-        actor = build_network(
-            self.agent.network, self.features_dim, n_outputs, output_gain=0.01, policy=discrete
-        )
-        critic_spec = getattr(self.agent, "critic", None)
-        critic = (
-            None if critic_spec is None else build_network(critic_spec, self.features_dim, 1, output_gain=1.0)
-        )
+        actor = build_network(self.agent.network, n_inputs, n_outputs, output_gain=0.01, policy=discrete)
+        critic = build_network(self.agent.critic, n_inputs, 1, output_gain=1.0) if self.agent.critic else None
         for network in filter(None, (actor, critic)):
             scale_learning_rates(network, self.agent.learning_rate, self.agent.learning_rates)
-        self.mlp_extractor = ActorCriticNetworks(actor, critic, n_outputs)  # type: ignore[assignment]
-        self.action_net = nn.Identity()  # type: ignore[assignment]
-        self.value_net = nn.Identity()  # type: ignore[assignment]
+        self.mlp_extractor = ActorCriticNetworks(actor, critic, n_outputs)
+        self.action_net, self.value_net = nn.Identity(), nn.Identity()
         if isinstance(self.action_dist, DiagGaussianDistribution):
             self.log_std = nn.Parameter(torch.full((n_outputs,), float(self.log_std_init)))
             self.actions: Categorical | Gaussian = Gaussian(self.log_std)
@@ -131,8 +125,19 @@ class NetworkActorCriticPolicy(PlainObservations, ActorCriticPolicy):
         self.born = actor.head if isinstance(actor.head, BornHead) else None
         if self.born is not None:
             self.action_dist = BornDistribution(n_outputs, self.born)
-        self.estimates_behaviour = False
         self.annealed = annealed(actor)
+
+
+class NetworkActorCriticPolicy(PlainObservations, ActorCriticBuild, ActorCriticPolicy):  # type: ignore[misc]
+    """``ActorCriticPolicy`` with the agent's networks."""
+
+    def __init__(self, *args: Any, agent: Any, **kwargs: Any) -> None:
+        self.agent = agent
+        super().__init__(*args, **kwargs)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self._build_networks(self.features_dim)
+        self.estimates_behaviour = False
         self.takes_observations = is_plain(self.observation_space)
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 

@@ -3,7 +3,7 @@
 from qrl.networks.build import build_action_value, build_network
 from qrl.networks.heads import AnyHead, BornHead, ScaleHead, SoftmaxHead, add_gradient, annealed
 from qrl.networks.hybrid import build_circuit
-from qrl.networks.matching import check_observations, default_critic, network_outputs, resolve_agent
+from qrl.networks.matching import check_observations, default_critic, resolve_agent
 from qrl.networks.network import Back, Chain, JoinedNetwork, Network, Perceptron
 from qrl.networks.parameters import GROUPS, count_parameters, scale_learning_rates
 from qrl.networks.variants import VARIANTS
@@ -28,7 +28,6 @@ __all__ = [
     "check_observations",
     "count_parameters",
     "default_critic",
-    "network_outputs",
     "resolve_agent",
     "scale_learning_rates",
 ]

@@ -57,21 +57,6 @@ def _critic_head(head: Head | None) -> Head | None:
     return head.model_copy(update=update)
 
 
-# The field that holds Q(s, a); all other networks read the observation alone.
-_ACTION_VALUE = {"free_energy_q": "network", "ddpg": "critic", "td3": "critic", "sac": "critic"}
-
-
-def network_outputs(algorithm: str, n_actions: int) -> int:
-    """Outputs of an agent's ``network``, if that reads the observation alone.
-
-    One an action or action component; twice as many for SAC (mean and standard deviation); for NAF the value, the
-    best action, and the lower triangle of its curvature's factor.
-    """
-    if algorithm == "naf":
-        return 1 + n_actions + n_actions * (n_actions + 1) // 2
-    return 2 * n_actions if algorithm == "sac" else n_actions
-
-
 def resolve_agent(agent: Any, peers: Mapping[str, Any], n_inputs: int, n_outputs: int) -> Any:
     """Fill in what depends on other agents and on the spaces: the critic, and what matched networks take over.
 
@@ -84,7 +69,7 @@ def resolve_agent(agent: Any, peers: Mapping[str, Any], n_inputs: int, n_outputs
     if not hasattr(agent, "network"):
         return agent
     update = {"network": _match(agent.network, "network", peers, n_inputs, n_outputs)}
-    if hasattr(agent, "critic"):
+    if agent.learns_values:
         critic = agent.critic if agent.critic is not None else default_critic(agent.network)
         update["critic"] = _match(critic, "critic", peers, n_inputs, n_outputs)
     match = getattr(agent.network, "match", None)
@@ -138,18 +123,17 @@ def counterpart(peer: Any, field: str, n_inputs: int, n_outputs: int) -> tuple[A
     """A peer's network, or its critic where one is wanted and its network is no Q(s, a) already."""
     if not hasattr(peer, "network"):
         raise InputError("network.match", peer.name, "has no network", "match an agent that learns with one")
-    action_value = _ACTION_VALUE.get(peer.algorithm)
+    action_value, n_read = peer.action_value, peer.network_inputs(n_inputs)
     if field == "critic" and action_value != "network":
         reference = getattr(peer, "critic", None) or default_critic(peer.network)
         if action_value == "critic":
             return reference, build_action_value(reference, n_inputs, n_outputs)
-        return reference, build_network(reference, n_inputs, 1)
+        return reference, build_network(reference, n_read, 1)
     reference = peer.network
     if action_value == "network":
         # discrete actions are one number there
         return reference, build_action_value(reference, n_inputs, 1)
-    outputs = network_outputs(peer.algorithm, n_outputs)
-    return reference, build_network(reference, n_inputs, outputs, policy=True)
+    return reference, build_network(reference, n_read, peer.network_outputs(n_outputs), policy=True)
 
 
 def check_observations(agent: Any, space: spaces.Space) -> None:

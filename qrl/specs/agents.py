@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import cache, reduce
+from importlib import import_module
+from operator import or_
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, PlainValidator, TypeAdapter, ValidationError, field_validator, model_validator
 
 from qrl.errors import InputError
 from qrl.specs.base import (
@@ -23,9 +26,11 @@ from qrl.specs.base import (
 from qrl.specs.networks import (
     ActionValueSpec,
     BoltzmannNetwork,
+    Layers,
     LearningRates,
     MLPNetwork,
     NetworkSpec,
+    QuantumNetwork,
 )
 
 
@@ -59,6 +64,21 @@ class LearnerBase(AgentBase):
     """AMSGrad variant of Adam."""
     gamma: Unit = 0.99
     """Discount factor."""
+    action_value: ClassVar[str | None] = None
+    """The field whose network is Q(s, a), if any; all other networks read the observation alone."""
+
+    @property
+    def learns_values(self) -> bool:
+        """Whether there is a critic beside the network."""
+        return "critic" in type(self).model_fields
+
+    def network_inputs(self, n_inputs: int) -> int:
+        """What ``network`` reads of an observation of this size."""
+        return n_inputs
+
+    def network_outputs(self, n_actions: int) -> int:
+        """Outputs of ``network``, if that reads the observation alone; by default one an action or component."""
+        return n_actions
 
     @model_validator(mode="after")
     def _a_final_rate_needs_a_schedule(self) -> LearnerBase:
@@ -96,28 +116,67 @@ class DQNSpec(LearnerBase):
     """Instead of the linear fall: epsilon is multiplied by this after each episode, down to its final value."""
     loss: Literal["huber", "mse"] = "huber"
     """Of the temporal differences: smooth L1 (Stable-Baselines3's), or their mean square."""
+    double: bool = False
+    """Double Q-learning: the online network chooses the action that the target network values."""
     max_grad_norm: Positive = 10.0
     """Bound on the joint gradient norm."""
 
 
-class PPOSpec(LearnerBase):
-    """Proximal policy optimisation (Stable-Baselines3)."""
+class QRDQNSpec(LearnerBase):
+    """Quantile-regression deep Q-learning (sb3-contrib): a distribution of returns an action, by its quantiles.
 
-    algorithm: Literal["ppo"] = "ppo"
+    A circuit's expectation values reach the quantiles through its ``decoder``; without one it gets a linear map.
+    """
+
+    algorithm: Literal["qr_dqn"] = "qr_dqn"
+    n_quantiles: PositiveInt = 25
+    """Quantiles an action."""
+    buffer_size: PositiveInt = 10_000
+    """Transitions kept for replay."""
+    learning_starts: NonNegativeInt = 100
+    """Interactions before the first update, taken at random."""
+    batch_size: PositiveInt = 32
+    """Transitions an update."""
+    tau: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Polyak factor of the target network."""
+    train_freq: PositiveInt = 1
+    """Interactions between updates."""
+    gradient_steps: PositiveInt = 1
+    """Updates at each of them."""
+    target_update_interval: PositiveInt = 100
+    """Interactions between updates of the target network."""
+    exploration_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
+    """Share of the budget over which epsilon falls."""
+    exploration_initial: Unit = 1.0
+    """Epsilon at the start."""
+    exploration_final: Unit = 0.05
+    """Epsilon at the end."""
+    max_grad_norm: Positive | None = None
+    """Bound on the joint gradient norm."""
+
+    @field_validator("network")
+    @classmethod
+    def _circuits_have_a_decoder(cls, network: Any) -> Any:
+        if isinstance(network, QuantumNetwork) and network.decoder is None:
+            return network.model_copy(update={"decoder": Layers()})
+        return network
+
+    def network_outputs(self, n_actions: int) -> int:
+        """All quantiles of all actions."""
+        return self.n_quantiles * n_actions
+
+
+class OnPolicyBase(LearnerBase):
+    """What the actor-critics have that learn from rollouts."""
+
     critic: NetworkSpec | None = None
     """Value network; by default one of the policy's kind with a single output."""
     n_envs: PositiveInt = 5
     """Environments stepped together."""
     n_steps: PositiveInt = 128
     """Steps an environment and rollout."""
-    batch_size: PositiveInt = 160
-    """Samples a minibatch."""
-    n_epochs: PositiveInt = 4
-    """Passes over a rollout."""
     gae_lambda: Unit = 0.95
     """Decay of the advantage estimator."""
-    clip_range: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
-    """Clipping range of the probability ratio."""
     ent_coef: Annotated[float, Field(ge=0.0)] = 0.01
     """Weight of the entropy bonus."""
     vf_coef: Annotated[float, Field(ge=0.0)] = 0.5
@@ -126,10 +185,73 @@ class PPOSpec(LearnerBase):
     """Bound on the joint gradient norm."""
 
 
+class A2CSpec(OnPolicyBase):
+    """Advantage actor-critic (Stable-Baselines3, by Adam in place of RMSProp): one update a rollout."""
+
+    algorithm: Literal["a2c"] = "a2c"
+    n_steps: PositiveInt = 5
+    """Steps an environment and rollout."""
+    gae_lambda: Unit = 1.0
+    """Decay of the advantage estimator; 1 gives the return less the value."""
+    ent_coef: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the entropy bonus."""
+    normalise_advantage: bool = False
+    """Standardise the advantages of a rollout."""
+
+
+class PPOSpec(OnPolicyBase):
+    """Proximal policy optimisation (Stable-Baselines3)."""
+
+    algorithm: Literal["ppo"] = "ppo"
+    batch_size: PositiveInt = 160
+    """Samples a minibatch."""
+    n_epochs: PositiveInt = 4
+    """Passes over a rollout."""
+    clip_range: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2
+    """Clipping range of the probability ratio."""
+
+    @model_validator(mode="after")
+    def _minibatches_make_a_rollout(self) -> PPOSpec:
+        rollout = self.n_steps * self.n_envs
+        if rollout % self.batch_size:
+            why = f"does not divide a rollout of n_steps x n_envs = {rollout}"
+            raise InputError("batch_size", self.batch_size, why, "use a divisor of it")
+        return self
+
+
+class RecurrentPPOSpec(PPOSpec):
+    """Proximal policy optimisation with memory (sb3-contrib): an LSTM before the policy, another before the critic."""
+
+    algorithm: Literal["recurrent_ppo"] = "recurrent_ppo"  # type: ignore[assignment]
+    lstm_size: PositiveInt = 16
+    """Hidden values of each LSTM, in (-1, 1): what the networks read in place of the observation."""
+
+    def network_inputs(self, n_inputs: int) -> int:
+        """The hidden values of the LSTM."""
+        return self.lstm_size
+
+
+class NaturalGradient(Spec):
+    """Steps ``(F + damping I)^-1 gradient`` by plain descent, F block-diagonal and averaged over the visited states.
+
+    ``quantum``: of a circuit's parameters the quantum Fisher information, four times the Fubini-Study metric, through
+    the Jacobian of the gate angles by shared weights and input scales. ``fisher``: the classical Fisher information of
+    the policy. Heads, classical layers and the Gaussian's deviations have the classical one in either case, and a
+    critic that of a normal distribution around its value.
+    """
+
+    metric: Literal["auto", "quantum", "fisher"] = "auto"
+    """Of a circuit's parameters; ``auto`` is ``quantum`` for discrete actions, ``fisher`` for Gaussian ones."""
+    damping: Positive = 0.01
+    """Added to the diagonal of F."""
+
+
 class ReinforceSpec(LearnerBase):
     """Monte-Carlo policy gradient with a softmax (or Gaussian) policy over batches of whole episodes."""
 
     algorithm: Literal["reinforce"] = "reinforce"
+    critic: NetworkSpec | None = None
+    """Value network of the baseline ``value``; by default one of the policy's kind with a single output."""
     gamma: Unit = 1.0
     """Discount factor."""
     n_envs: PositiveInt = 1
@@ -137,15 +259,40 @@ class ReinforceSpec(LearnerBase):
     batch_episodes: PositiveInt = 10
     """Whole episodes an update."""
     standardise: Literal["episode", "batch", "none"] = "episode"
-    """Over what the returns are standardised before they weigh the gradient."""
+    """Over what the returns, less their baseline, are standardised before they weigh the gradient."""
+    baseline: Literal["none", "mean", "value"] = "none"
+    """Subtracted from the returns: the batch's mean return at the same time step, or a value network's estimate."""
+    natural: NaturalGradient | None = None
+    """Natural gradient in place of Adam."""
     ent_coef: Annotated[float, Field(ge=0.0)] = 0.0
     """Weight of the entropy bonus."""
+
+    @property
+    def learns_values(self) -> bool:
+        """Whether there is a critic beside the network."""
+        return self.baseline == "value"
+
+    @model_validator(mode="after")
+    def _options_have_their_use(self) -> ReinforceSpec:
+        if self.critic is not None and self.baseline != "value":
+            why, fix = f"is not used by the baseline {self.baseline!r}", 'write baseline = "value"'
+            raise InputError("critic", self.critic.kind, why, fix)
+        if self.natural is not None:
+            if self.amsgrad:
+                raise InputError("amsgrad", "true", "has no meaning for natural steps", "leave it out")
+            network = self.network
+            circuit = isinstance(network, QuantumNetwork) and network.circuit == "on" and not network.frozen
+            if self.natural.metric == "quantum" and not circuit:
+                why, fix = "needs a circuit that learns", 'write metric = "fisher"'
+                raise InputError("natural.metric", "quantum", why, fix)
+        return self
 
 
 class FreeEnergyQSpec(LearnerBase):
     """TD(0) Q-learning with one network of state and action for discrete actions, a Boltzmann machine by default."""
 
     algorithm: Literal["free_energy_q"] = "free_energy_q"
+    action_value: ClassVar[str | None] = "network"
     network: ActionValueSpec = BoltzmannNetwork()  # type: ignore[assignment]
     """The action values Q(s, a); the action is one number, evenly spaced in [-1, 1]."""
     optimizer: Literal["sgd", "adam"] = "sgd"
@@ -193,6 +340,8 @@ class ContinuousBase(LearnerBase):
 
 class ActorCriticBase(ContinuousBase):
     """What all actor-critics have."""
+
+    action_value: ClassVar[str | None] = "critic"
 
     network: NetworkSpec = MLPNetwork(hidden=[400, 300])
     """The actor, with tanh on its outputs; alone it acts."""
@@ -254,6 +403,10 @@ class SACSpec(ActorCriticBase):
     target_update_interval: PositiveInt = 1
     """Updates between updates of the target network."""
 
+    def network_outputs(self, n_actions: int) -> int:
+        """Mean and standard deviation of each action component."""
+        return 2 * n_actions
+
 
 class NAFSpec(ContinuousBase):
     """Normalised advantage functions: Q-learning with an action value quadratic in the action."""
@@ -272,6 +425,10 @@ class NAFSpec(ContinuousBase):
     max_grad_norm: Positive | None = None
     """Bound on the joint gradient norm."""
 
+    def network_outputs(self, n_actions: int) -> int:
+        """The value, the best action, and the lower triangle of its curvature's factor."""
+        return 1 + n_actions + n_actions * (n_actions + 1) // 2
+
 
 class ControllerSpec(AgentBase):
     """A controller of accelerator practice, adaptive or not, in place of a reinforcement learner."""
@@ -285,33 +442,46 @@ class ControllerSpec(AgentBase):
     """Its options."""
 
 
-AgentSpec = Annotated[
-    RandomAgentSpec
-    | DQNSpec
-    | PPOSpec
-    | ReinforceSpec
-    | FreeEnergyQSpec
-    | DDPGSpec
-    | TD3Spec
-    | SACSpec
-    | NAFSpec
-    | ControllerSpec,
-    Field(discriminator="algorithm"),
-]
-ALGORITHMS: dict[str, type[AgentBase]] = {
-    "dqn": DQNSpec,
-    "ppo": PPOSpec,
-    "reinforce": ReinforceSpec,
-    "free_energy_q": FreeEnergyQSpec,
-    "ddpg": DDPGSpec,
-    "td3": TD3Spec,
-    "sac": SACSpec,
-    "naf": NAFSpec,
-    "controller": ControllerSpec,
-    "random": RandomAgentSpec,
-}
+ALGORITHMS: dict[str, type[AgentBase]] = {}
+"""Specifications by algorithm; ``register_spec`` adds to them."""
 
-_AGENT: TypeAdapter[Any] = TypeAdapter(AgentSpec)
+
+def register_spec(model: type[AgentBase]) -> None:
+    """Make a specification known under the value of its field ``algorithm``.
+
+    Raises:
+        InputError: the name is taken.
+    """
+    name = model.model_fields["algorithm"].default
+    if name in ALGORITHMS:
+        raise InputError("algorithm", name, "is registered already", "use another name")
+    ALGORITHMS[name] = model
+    register_model(name, model, tag=True)
+    _adapter.cache_clear()
+
+
+@cache
+def _adapter() -> TypeAdapter[Any]:
+    union = reduce(or_, ALGORITHMS.values())
+    return TypeAdapter(Annotated[union, Field(discriminator="algorithm")])
+
+
+def _validated(data: Any) -> Any:
+    if isinstance(data, AgentBase):
+        return data
+    name = data.get("algorithm") if isinstance(data, dict) else None
+    module = name.rpartition(":")[0] if isinstance(name, str) else ""
+    if module and name not in ALGORITHMS:
+        try:
+            import_module(module)
+        except ImportError as error:
+            fix = "install it, or run where it is"
+            raise InputError("algorithm", name, f"names a module that is missing ({error})", fix) from None
+    return _adapter().validate_python(data)
+
+
+AgentSpec = Annotated[Any, PlainValidator(_validated)]
+"""Any registered algorithm's; of ``module:name`` the module is imported, so that it may register it."""
 
 
 def agent_spec(data: AgentBase | dict[str, Any]) -> Any:
@@ -320,13 +490,26 @@ def agent_spec(data: AgentBase | dict[str, Any]) -> Any:
     Raises:
         InputError: the first field that is unknown, missing, of the wrong type or out of range.
     """
-    if isinstance(data, AgentBase):
-        return data
     try:
-        return _AGENT.validate_python(data)
+        return _validated(data)
     except ValidationError as error:
         raise input_error(error) from None
 
 
-for _name, _model in ALGORITHMS.items():
-    register_model(_name, _model, tag=True)
+for _model in (
+    DQNSpec,
+    QRDQNSpec,
+    PPOSpec,
+    A2CSpec,
+    RecurrentPPOSpec,
+    ReinforceSpec,
+    FreeEnergyQSpec,
+    DDPGSpec,
+    TD3Spec,
+    SACSpec,
+    NAFSpec,
+    ControllerSpec,
+    RandomAgentSpec,
+):
+    register_spec(_model)
+register_model("natural", NaturalGradient)

@@ -442,7 +442,7 @@ def _description(spec: Mapping[str, Any]) -> str:
     return ", ".join((algorithm, *parts))
 
 
-_ACRONYMS = ("dqn", "ppo", "reinforce", "ddpg", "td3", "sac", "naf")
+_ACRONYMS = ("dqn", "ppo", "a2c", "reinforce", "ddpg", "td3", "sac", "naf")
 
 
 def _network(network: Mapping[str, Any]) -> str:

@@ -95,9 +95,10 @@ class Evaluator:
         lengths = np.zeros(self.episodes, dtype=np.int64)
         running = np.ones(self.episodes, dtype=bool)
         successes: np.ndarray | None = None
+        memory = None
         for _ in range(MAX_STEPS):
             seen = observations if self._transform is None else self._transform(observations)
-            actions, _ = agent.predict(seen, deterministic=True)
+            actions, memory = agent.predict(seen, state=memory, deterministic=True)
             observations, rewards, terminated, truncated, infos = self.env.step(actions)
             # Only the first episode of each member counts; what the others do after theirs is discarded.
             returns[running] += np.asarray(rewards, dtype=np.float64)[running]

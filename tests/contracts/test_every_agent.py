@@ -33,11 +33,28 @@ AGENTS = {
         "learning_starts": 50,
         "batch_size": 8,
         "train_freq": 4,
+        "double": True,
     },
+    "qr-dqn-quantum": {
+        "algorithm": "qr_dqn",
+        "network": QUANTUM,
+        "n_quantiles": 5,
+        "learning_rates": {"layers": 0.01},
+        "train_freq": 4,
+        **OFF_POLICY_SMALL,
+    },
+    "a2c-quantum": {"algorithm": "a2c", "network": QUANTUM, "n_envs": 2, "n_steps": 8, "schedule": "linear"},
+    "recurrent-ppo-quantum": {"algorithm": "recurrent_ppo", "network": QUANTUM, "lstm_size": 3, **PPO_SMALL},
     "ppo-mlp": {"algorithm": "ppo", "network": MLP, "schedule": "linear", **PPO_SMALL},
     "ppo-quantum": {"algorithm": "ppo", "network": QUANTUM, **PPO_SMALL},
     "reinforce-mlp": {"algorithm": "reinforce", "network": MLP, "batch_episodes": 3, "n_envs": 2},
-    "reinforce-quantum": {"algorithm": "reinforce", "network": QUANTUM, "batch_episodes": 2},
+    "reinforce-quantum": {
+        "algorithm": "reinforce",
+        "network": QUANTUM,
+        "batch_episodes": 2,
+        "baseline": "value",
+        "natural": {},
+    },
     "free-energy-q": {
         "algorithm": "free_energy_q",
         "network": BOLTZMANN,
@@ -94,7 +111,12 @@ def recipe_for(agent, environment):
         # reuploading reads feature (q + l n) mod n_features: enough layers to see a part of every observation
         spec = {
             **spec,
-            "network": {**spec["network"], "n_qubits": n_qubits, "n_features": inputs, "observables": words},
+            "network": {
+                **spec["network"],
+                "n_qubits": n_qubits,
+                "n_features": spec.get("lstm_size", inputs),
+                "observables": words,
+            },
         }
     return {
         "study": {"name": "resume"},
@@ -126,7 +148,7 @@ def possible(agent, environment):
     algorithm, continuous = AGENTS[agent]["algorithm"], environment in ("pendulum", "awake")
     if algorithm == "controller":
         return environment != "frozen-lake"  # it needs readings
-    if algorithm in ("dqn", "free_energy_q"):
+    if algorithm in ("dqn", "qr_dqn", "free_energy_q"):
         return not continuous
     return continuous or algorithm not in ("ddpg", "td3", "sac", "naf")
 
@@ -138,6 +160,13 @@ FEW = {
     "antennas": ("dqn-quantum", "ppo-mlp", "td3-mlp"),
 }
 PAIRS = [(a, e) for a in AGENTS for e in ENVIRONMENTS if a in FEW.get(e, AGENTS)]
+# Agents that are tried in two environments here, and in the others in the slow suite.
+LATER = ("qr-dqn-quantum", "a2c-quantum", "recurrent-ppo-quantum")
+
+
+def in_its_suite(agent, environment):
+    slow = agent in LATER and environment not in ("frozen-lake", "awake")
+    return pytest.param(agent, environment, marks=pytest.mark.slow if slow else ())
 
 
 def test_every_algorithm_and_environment_has_a_row():
@@ -146,7 +175,7 @@ def test_every_algorithm_and_environment_has_a_row():
     assert ours <= {env_id for env_id, _, _ in ENVIRONMENTS.values()}
 
 
-@pytest.mark.parametrize(("agent", "environment"), [p for p in PAIRS if possible(*p)])
+@pytest.mark.parametrize(("agent", "environment"), [in_its_suite(*p) for p in PAIRS if possible(*p)])
 def test_killed_and_continued_it_ends_with_the_same_bits(tmp_path, agent, environment):
     recipe = recipe_for(agent, environment)
     straight, stopped = tmp_path / "seed=3", tmp_path / "again" / "seed=3"

@@ -14,7 +14,6 @@ from qrl.networks import (
     build_network,
     count_parameters,
     default_critic,
-    network_outputs,
     resolve_agent,
 )
 from qrl.specs import NETWORKS, Head, QuantumNetwork, agent_spec
@@ -277,9 +276,11 @@ def test_machines_that_cannot_be(change, named):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize(("algorithm", "outputs"), [("ppo", 3), ("ddpg", 3), ("sac", 6), ("naf", 10)])
+@pytest.mark.parametrize(
+    ("algorithm", "outputs"), [("ppo", 3), ("ddpg", 3), ("sac", 6), ("naf", 10), ("qr_dqn", 75)]
+)
 def test_outputs_of_policies(algorithm, outputs):
-    assert network_outputs(algorithm, 3) == outputs
+    assert agent_spec({"algorithm": algorithm}).network_outputs(3) == outputs
 
 
 PEERS = {

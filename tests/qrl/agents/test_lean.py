@@ -13,12 +13,14 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BaseModel
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
 
 import qrl
+from qrl.agents.a2c import LeanA2C
 from qrl.agents.base import Diverged
 from qrl.agents.build import seed_everything
 from qrl.agents.distributions import Categorical, Gaussian
 from qrl.agents.dqn import LeanDQN, Replay
+from qrl.agents.on_policy import Rollout
 from qrl.agents.optim import GroupedAdam, LinearDecay
-from qrl.agents.ppo import LeanPPO, Rollout
+from qrl.agents.ppo import LeanPPO
 from qrl.agents.sb3 import NetworkActorCriticPolicy, NetworkDQNPolicy, NetworkQ
 from qrl.agents.training_env import TrainingEnv, make_environment
 from qrl.networks import Network
@@ -128,6 +130,28 @@ def test_ppo_learns_the_same(env_id, settings):
     assert_same(
         trained(LeanPPO, NetworkActorCriticPolicy, GroupedAdam, *common, **settings),
         trained(stable_baselines3.PPO, StockPolicy, SlowAdam, *common, **settings),
+    )
+
+
+A2C_SETTINGS = {
+    "defaults": {"ent_coef": 0.0, "max_grad_norm": 0.5},
+    "all terms": {
+        "learning_rate": LinearDecay(0.003), "ent_coef": 0.02, "vf_coef": 0.3, "gae_lambda": 0.9,
+        "normalize_advantage": True, "max_grad_norm": 100.0,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", A2C_SETTINGS.values(), ids=A2C_SETTINGS)
+@pytest.mark.parametrize(
+    ("env_id", "network"), [("CartPole-v1", "mlp"), ("Pendulum-v1", "mlp"), ("CartPole-v1", "circuit")]
+)
+def test_a2c_learns_the_same(env_id, network, settings):
+    common = (MLP if network == "mlp" else CIRCUIT, env_id, 400, 2)
+    settings = {"n_steps": 5, **settings}
+    assert_same(
+        trained(LeanA2C, NetworkActorCriticPolicy, GroupedAdam, *common, **settings),
+        trained(stable_baselines3.A2C, StockPolicy, SlowAdam, *common, **settings),
     )
 
 

@@ -7,7 +7,8 @@ import torch
 from gymnasium import spaces
 
 import qrl
-from qrl.agents.reinforce import discounted_returns, standardised
+from qrl.agents.reinforce import discounted_returns, less_mean, standardised
+from qrl.errors import InputError
 
 
 class Staggered(gym.Env):
@@ -82,3 +83,56 @@ def test_the_gradient_is_the_score_function():
     )
     for grad, p in zip(expected, agent.trained_parameters().values(), strict=True):
         torch.testing.assert_close(p.grad, grad)
+
+
+def test_the_mean_baseline_is_taken_at_each_time_step():
+    found = less_mean([np.array([6.0, 4.0, 1.0]), np.array([2.0, 0.0]), np.array([1.0])])
+    for advantages, expected in zip(found, ([3.0, 2.0, 0.0], [-1.0, -2.0], [-2.0]), strict=True):
+        np.testing.assert_allclose(advantages, expected)
+
+
+@pytest.mark.parametrize("baseline", ["mean", "value"])
+def test_a_baseline_is_subtracted_from_staggered_returns(baseline):
+    lengths = iter([2, 3])
+    spec = {
+        "algorithm": "reinforce",
+        "baseline": baseline,
+        "batch_episodes": 4,
+        "n_envs": 2,
+        "standardise": "none",
+        "network": {"kind": "mlp", "hidden": [4]},
+    }
+    agent = qrl.build_agent(spec, lambda: Staggered(next(lengths)), seed=0)
+    before = {name: p.detach().clone() for name, p in agent.trained_parameters().items()}
+    agent.learn(1)
+    with torch.no_grad():
+        for name, p in agent.trained_parameters().items():
+            p.copy_(before[name])
+    networks = agent.policy.mlp_extractor
+    observations = torch.as_tensor(np.asarray(agent.batch.observations))
+    actions = torch.as_tensor(np.asarray(agent.batch.actions))
+    returns = torch.tensor([g for rewards in agent.batch.rewards for g in range(len(rewards), 0, -1)]).float()
+    if baseline == "mean":
+        # at steps 0 and 1 two returns of each length, at step 2 the long ones alone
+        mean = {0: 2.5, 1: 1.5, 2: 1.0}
+        subtracted = torch.tensor([mean[t] for rewards in agent.batch.rewards for t in range(len(rewards))])
+        assert networks.critic is None
+    else:
+        values = networks.critic(observations)[:, 0]
+        subtracted = values.detach()
+        critic = torch.autograd.grad(
+            0.5 * (values - returns).square().mean(), list(networks.critic.parameters())
+        )
+        for p, gradient in zip(networks.critic.parameters(), critic, strict=True):
+            torch.testing.assert_close(p.grad, gradient)
+    log_prob = torch.log_softmax(networks.actor(observations), 1)[range(len(actions)), actions]
+    actor = torch.autograd.grad(
+        -(log_prob * (returns - subtracted)).sum() / 4, list(networks.actor.parameters())
+    )
+    for p, gradient in zip(networks.actor.parameters(), actor, strict=True):
+        torch.testing.assert_close(p.grad, gradient)
+
+
+def test_a_critic_needs_its_baseline():
+    with pytest.raises(InputError, match="critic: mlp is not used"):
+        qrl.specs.agent_spec({"algorithm": "reinforce", "critic": {"kind": "mlp"}})
