@@ -46,9 +46,8 @@ class Run:
         from qrl.study.recipe import load_recipe
 
         recipe = load_recipe(self.recipe, self.set, self.seeds)
-        folder, runs, stopped = _train(
-            recipe, select_agents(recipe, self.agents), self.out, _workers(self.workers)
-        )
+        agents = select_agents(recipe, self.agents)
+        folder, runs, stopped = _train(recipe, agents, self.recipe.parent, self.out, self.workers)
         if stopped:
             return stopped
         code = _report([folder])
@@ -125,7 +124,7 @@ class Explain:
         from qrl.study.table import print_noted
 
         recipe, agents = with_families(load_recipe(self.recipe, self.set, self.seeds), self.agents)
-        folder, runs, stopped = _train(recipe, agents, self.out, _workers(self.workers))
+        folder, runs, stopped = _train(recipe, agents, self.recipe.parent, self.out, self.workers)
         if stopped:
             return stopped
         code = _report([folder])
@@ -156,6 +155,73 @@ class Report:
         if not self.dirs:
             raise InputError("DIR", "nothing", "is given", "name a run, an agent, a study or a root folder")
         return _report(list(self.dirs))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Say how many seeds a difference needs, simulated on the runs of a study that is there."""
+
+    dir: tyro.conf.Positional[Path]
+    """The study's folder."""
+    ratio: float | None = None
+    """Ratio of costs to look for, above 1: second agent over first; 1.5 by default."""
+    difference: float | None = None
+    """Instead: difference of scores to look for, above 0."""
+    axis: str | None = None
+    """Cost (interactions, seconds, joules, ...) or score (final_return, mean_return) that is compared."""
+    power: float = 0.8
+    """Probability with which the difference is to be seen."""
+
+    def __call__(self) -> int:
+        """Plan; the exit code."""
+        from qrl.study.comparison import compare
+        from qrl.study.planner import SCORE_AXES, plan_grid, plan_study
+        from qrl.study.table import print_grid
+
+        if self.ratio is not None and self.difference is not None:
+            raise InputError("--difference", self.difference, "stands beside a ratio", "give one of the two")
+        axis = self.axis or ("interactions" if self.difference is None else "final_return")
+        if (axis in SCORE_AXES) != (self.difference is not None):
+            fix = "give --difference with a score and --ratio with a cost"
+            raise InputError("--axis", axis, "does not go with that effect", fix)
+        effect = self.difference if self.difference is not None else (self.ratio or 1.5)
+        result, console = compare(self.dir), _console()
+        plans, reasons = plan_study(result, axis=axis, effect=effect, power=self.power)
+        grid = plan_grid(result, plans, self.power)
+        print_grid(grid, console)
+        console.print(grid.note, style="dim", markup=False)
+        for reason in reasons:
+            print(f"warning: {reason}", file=sys.stderr)
+        return 0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Hash a claim before a study runs, or check it against the study afterwards."""
+
+    verb: tyro.conf.Positional[Literal["hash", "check"]]
+    """``hash FILE`` or ``check FILE DIR``."""
+    file: tyro.conf.Positional[Path]
+    """The claim, a TOML file; beside the recipe and named claim*.toml, the study takes it along."""
+    dir: tyro.conf.Positional[Path | None] = None
+    """The study's folder, to check."""
+
+    def __call__(self) -> int:
+        """Hash or check; the exit code."""
+        from qrl.study.claims import hash_claim, hash_file, judge_claim
+        from qrl.study.comparison import compare
+
+        if (self.verb == "check") != (self.dir is not None):
+            fix = "write: qrl claim check FILE DIR, or qrl claim hash FILE"
+            raise InputError("DIR", str(self.dir), f"does not go with {self.verb}", fix)
+        if self.dir is None:
+            print(f"{hash_claim(self.file)}  written to {os.path.relpath(hash_file(self.file))}")
+            return 0
+        judgement = judge_claim(self.file, compare(self.dir))
+        print(f"{judgement.verdict}: {judgement.claim.hypothesis}")
+        for line in (*judgement.lines, judgement.seal):
+            print(f"  {line}")
+        return 0
 
 
 @dataclass(frozen=True)
@@ -259,19 +325,29 @@ class Doctor:
         return 0
 
 
-def _train(recipe: Recipe, agents: list[str], out: Path, workers: int) -> tuple[Path, list[Path], int]:
-    """Run what is missing of a study; its folder, those of its runs, and the exit code if a signal stopped it."""
+def _train(
+    recipe: Recipe, agents: list[str], source: Path, out: Path, workers: int | None
+) -> tuple[Path, list[Path], int]:
+    """Run what is missing of a study from the folder `source`.
+
+    Returns the study's folder, those of its runs, and the exit code if a signal stopped it, else 0.
+    """
     from qrl.study.check import check_recipe
+    from qrl.study.claims import take_claims
     from qrl.study.executors import check_study_folder, execute, plan, write_study
     from qrl.study.progress import LiveView, Progress
 
+    n_workers = _workers(workers)
     check_study_folder(recipe, out)
     check_recipe(recipe, agents)
     tasks = plan(recipe, agents, out)
     folder = write_study(recipe, out)
+    for name in take_claims(source, folder):
+        fix = f"qrl claim hash {source / name}"
+        print(f"warning: {name} is not hashed and left out; before the study runs: {fix}", file=sys.stderr)
     progress = Progress(tasks, recipe.budget.interactions, recipe.measure)
     with LiveView(progress, _console(stderr=True)) as view:
-        stopped = execute(recipe, tasks, workers, view)
+        stopped = execute(recipe, tasks, n_workers, view)
     return folder, [task.folder for task in tasks], _say_stopped(stopped) if stopped else 0
 
 
@@ -341,9 +417,10 @@ def _report(paths: list[Path]) -> int:
 
     console = _console()
     studies = list(dict.fromkeys(study for path in paths for study in find_studies(path)))
-    for study in studies:
-        print_table(compare(study), console)
-    for path in write_report(paths):
+    results = {study: compare(study) for study in studies}
+    for result in results.values():
+        print_table(result, console)
+    for path in write_report(paths, results):
         console.print(f"report: {os.path.relpath(path)}", soft_wrap=True)
     return 0
 
@@ -353,6 +430,8 @@ COMMANDS: dict[str, Any] = {
     "tune": Tune,
     "explain": Explain,
     "report": Report,
+    "plan": Plan,
+    "claim": Claim,
     "watch": Watch,
     "envs": Envs,
     "circuits": Circuits,

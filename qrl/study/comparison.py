@@ -12,8 +12,9 @@ import numpy as np
 from qrl.study import statistics, survival
 from qrl.study.attribution import Contribution, attribute
 from qrl.study.baselines import owner
+from qrl.study.claims import Judgement, judge_claims
 from qrl.study.costs import AXES, RunCosts, energy_total, joules_label, run_costs
-from qrl.study.outperforms import Pair, Scores, compare_pair, correct_for_number
+from qrl.study.outperforms import Pair, compare_pair, correct_for_number, scores_of
 from qrl.study.pairs import headline
 from qrl.study.results import Run, find_runs, read_run
 from qrl.study.sample_complexity import (
@@ -115,6 +116,7 @@ class AgentResult:
 class StudyResult:
     """A study, compared: agents in the recipe's order and hybrid-against-classical pairs, twins first.
 
+    `claims` judges the claim files that lie in the study's folder.
     `measure` is what evaluations are scored by, the return unless the threshold names another; where fields speak of
     returns, they hold this score. `scale` normalises it; where there is none, `no_scale` says why. `levels` are the
     normalised scores at which the agents have their profiles.
@@ -137,6 +139,7 @@ class StudyResult:
     scale: Scale | None
     no_scale: str
     levels: Array
+    claims: tuple[Judgement, ...] = ()
 
     @property
     def n_cells(self) -> int:
@@ -203,7 +206,7 @@ def compare(study_dir: str | Path) -> StudyResult:
     pairs, n_comparisons = correct_for_number(
         _pairs(agents, recipe["study"].get("pairs"), measure, threshold is not None)
     )
-    return StudyResult(
+    result = StudyResult(
         name=str(recipe["study"]["name"]),
         directory=folders.pop(),
         recipe=recipe,
@@ -222,6 +225,7 @@ def compare(study_dir: str | Path) -> StudyResult:
         no_scale=no_scale,
         levels=levels,
     )
+    return replace(result, claims=judge_claims(result))
 
 
 def _levels(agents: Sequence[AgentResult], scale: Scale) -> Array:
@@ -380,8 +384,8 @@ def _pairs(
         kinds = {first.joules_kind, second.joules_kind}
         pairs.append(
             compare_pair(
-                _scores(first),
-                _scores(second),
+                scores_of(first),
+                scores_of(second),
                 is_twin=_is_twin(second.spec.get("network") or {}, first.name),
                 has_threshold=has_threshold,
                 score=label(measure),
@@ -389,20 +393,6 @@ def _pairs(
             )
         )
     return sorted(pairs, key=lambda pair: not pair.is_twin) if wanted is None else pairs
-
-
-def _scores(agent: AgentResult) -> Scores:
-    axes = [axis for axis in AXES if axis in agent.total]
-    return Scores(
-        name=agent.name,
-        seeds=tuple(outcome.seed for outcome in agent.outcomes),
-        solved=np.array([outcome.solved for outcome in agent.outcomes], dtype=bool),
-        spent={axis: _spent(agent.outcomes, axis) for axis in axes},
-        total={axis: np.array([o.costs.total[axis] for o in agent.outcomes]) for axis in axes},
-        final_return=np.array([outcome.final_return for outcome in agent.outcomes]),
-        mean_return=agent.mean_returns,
-        reached=agent.reached,
-    )
 
 
 def _kind(spec: Mapping[str, Any]) -> str:

@@ -147,7 +147,9 @@ def _columns(records: list[Record]) -> dict[str, Array]:
         "hardware_executions": np.array([float(record.q.hw_executions) for record in records]),
     }
     if all(record.energy or record.wall_s == 0 for record in records):
-        columns["joules"] = np.array([math.fsum(entry.joules for entry in record.energy) for record in records])
+        columns["joules"] = np.array(
+            [math.fsum(entry.joules for entry in record.energy) for record in records]
+        )
     return columns
 
 

@@ -21,6 +21,7 @@ from qrl.ledger import Ledger
 from qrl.ledger.header import hardware, versions
 from qrl.networks import count_parameters
 from qrl.study.checkpoint import write_atomic
+from qrl.study.claims import recorded_hashes
 from qrl.study.recipe import Recipe
 
 
@@ -99,6 +100,7 @@ def write_manifest(folder: Path, recipe: Recipe, agent: StatefulAgent, env: Trai
         "platform": platform.platform(),
         "circuit_digest": None if layer is None else layer.circuit.digest,
         "recipe_digest": recipe.digest,
+        "claims": recorded_hashes(folder.parent.parent),
         "agent": agent.spec.model_dump(mode="json"),
         "seeds": {
             "seed": seed,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ from qrl.study.statistics import (
     resampling_counts,
 )
 from qrl.study.survival import expected_cost
+
+if TYPE_CHECKING:
+    from qrl.study.comparison import AgentResult
 
 Verdict = Literal[
     "faster", "slower", "higher", "lower", "not distinguishable", "too few seeds", "unavailable"
@@ -134,6 +137,21 @@ class Pair:
     def axis(self, name: str) -> AxisResult:
         """The result on one axis; KeyError if it was not compared."""
         return {result.axis: result for result in self.axes}[name]
+
+
+def scores_of(agent: AgentResult) -> Scores:
+    """An agent's ended runs as arrays."""
+    axes = [axis for axis in AXES if axis in agent.total]
+    return Scores(
+        name=agent.name,
+        seeds=tuple(outcome.seed for outcome in agent.outcomes),
+        solved=np.array([outcome.solved for outcome in agent.outcomes], dtype=bool),
+        spent={axis: np.array([o.spent[axis] for o in agent.outcomes]) for axis in axes},
+        total={axis: np.array([o.costs.total[axis] for o in agent.outcomes]) for axis in axes},
+        final_return=np.array([outcome.final_return for outcome in agent.outcomes]),
+        mean_return=agent.mean_returns,
+        reached=agent.reached,
+    )
 
 
 def outperforms(

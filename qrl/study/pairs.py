@@ -18,6 +18,7 @@ from qrl.study.outperforms import (
 from qrl.study.statistics import MINIMUM_FOR_RESULT
 
 Change = Literal["accelerated", "slowed down", "not decided"]
+CHANGES: tuple[Change, ...] = ("accelerated", "slowed down", "not decided")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,15 @@ def acceleration_sentence(pair: Pair) -> str:
     """Which resource is accelerated and which is not, in one line; empty without a verdict on any."""
     if pair.n < MINIMUM_FOR_VERDICT:
         return ""
-    parts = []
-    for change in ("accelerated", "slowed down", "not decided"):
-        members = [
-            f"{r.name} ({r.why})" if r.why else r.name for r in acceleration(pair) if r.change == change
-        ]
-        if members:
-            parts.append(f"{change} in {_join(members)}")
-    return f"Training is {'; '.join(parts)}." if parts else ""
+    members = {change: [_named(r) for r in acceleration(pair) if r.change == change] for change in CHANGES}
+    found = [f"{change} in {_join(members[change])}" for change in CHANGES[:2] if members[change]]
+    words = [f"Training is {'; '.join(found)}."] if found else []
+    open_ones = members["not decided"]
+    return " ".join([*words, *([f"Not decided: {_join(open_ones)}."] if open_ones else [])])
+
+
+def _named(resource: Resource) -> str:
+    return f"{resource.name} ({resource.why})" if resource.why else resource.name
 
 
 def headline(pairs: Sequence[Pair]) -> str:
@@ -150,3 +152,10 @@ def short(value: float) -> str:
         return f"{short(value / 1e6)} M"
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}"
+
+
+def p_text(p: float) -> str:
+    """A p-value with three digits."""
+    # Near the level that decides a verdict, three digits would round to the wrong side of it.
+    digits = 4 if 0.0495 <= p < 0.0505 else 3
+    return "< 0.001" if p < 0.001 else f"{p:.{digits}f}"

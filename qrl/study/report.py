@@ -7,7 +7,7 @@ import html
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -20,12 +20,14 @@ from qrl.study.sample_complexity import EPSILONS
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
 
-def write_report(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+def write_report(
+    paths: str | Path | Sequence[str | Path], compared: Mapping[Path, StudyResult] | None = None
+) -> list[Path]:
     """Write `report.html` into every study that the given paths name or contain.
 
-    `paths` are runs, agents, studies or roots of studies. A root with several studies gets a page
-    `report.html` of its own that lists them. Returns the pages written, index pages last. Files are renamed
-    into place whole.
+    `paths` are runs, agents, studies or roots of studies; `compared` holds results that are there already, by folder.
+    A root with several studies gets a page `report.html` of its own that lists them. Returns the pages written, index
+    pages last. Files are renamed into place whole.
 
     Raises ValueError where no run is found or a run directory is damaged.
     """
@@ -34,7 +36,8 @@ def write_report(paths: str | Path | Sequence[str | Path]) -> list[Path]:
         raise ValueError("paths: no path is given; name a run, an agent, a study or a root of studies")
     found = {root.resolve(): find_studies(root) for root in roots}
     results = {
-        folder: compare(folder) for folder in dict.fromkeys(f for group in found.values() for f in group)
+        folder: (compared or {}).get(folder) or compare(folder)
+        for folder in dict.fromkeys(f for group in found.values() for f in group)
     }
     pages = []
     for folder, result in results.items():
@@ -56,6 +59,7 @@ def report_page(result: StudyResult) -> str:
         (
             sections.heading(result),
             sections.verdict(result),
+            sections.claims(result),
             sections.agents(result),
             sections.attribution(result),
             sections.pairs(result),

@@ -133,6 +133,14 @@ def sample_complexity(
     Raises ValueError where the shapes do not fit or the looks do not rise from above 0.
 
     Source: Meyer et al., arXiv:2501.15893, section 3.
+
+    Three runs reach the optimum after 1, 2 and 3 looks of 10 interactions each; two of three are there from the second:
+
+    >>> scores = [[1, 1, 1], [0, 1, 1], [0, 0, 1]]
+    >>> for cell in sample_complexity(scores, [10, 20, 30], epsilons=[0.1], success_probabilities=[0.5, 0.9]):
+    ...     print(cell.success_probability, cell.value)
+    0.5 10.0
+    0.9 20.0
     """
     data, ends = np.asarray(scores, dtype=np.float64), np.asarray(looks, dtype=np.float64)
     if data.ndim != 2 or not len(data) or data.shape[1:] != ends.shape or not len(ends):

@@ -58,6 +58,20 @@ def verdict(result: StudyResult) -> str:
     return "".join(cards)
 
 
+def claims(result: StudyResult) -> str:
+    """What came of the claims that were made before the study ran."""
+    cards = []
+    for judgement in result.claims:
+        mood = {"held": "good", "refuted": "bad"}.get(judgement.verdict, "")
+        lines = "".join(f"<li>{html.escape(line)}</li>" for line in judgement.lines)
+        cards.append(
+            f'<div class="tile {mood}"><div class="axis">{html.escape(judgement.name)}: '
+            f'{html.escape(judgement.claim.hypothesis)}</div><div class="word">{judgement.verdict}</div>'
+            f'<div class="figures"><ul>{lines}</ul>{html.escape(judgement.seal)}</div></div>'
+        )
+    return f'<section class="card"><h3>Claims</h3>{"".join(cards)}</section>' if cards else ""
+
+
 def agents(result: StudyResult) -> str:
     """The table of agents and that of their looks."""
     grid, looks = agent_grid(result), look_grid(result)
@@ -86,7 +100,9 @@ def pairs(result: StudyResult) -> str:
     for pair in result.pairs:
         cells = cells_grid(result, pair)
         shown = "" if cells is None else f'<div class="below">{table(cells, "pairs")}</div>'
-        cards.append(f'<div class="card">{table(pair_grid(result, pair), "pairs")}{shown}</div>')
+        cards.append(
+            f'<div class="card">{table(pair_grid(result, pair), "pairs")}{shown}{_resources(pair)}</div>'
+        )
         notes += [cells.note] if cells is not None and len(notes) == 1 else []
     below = "".join(f'<p class="note">{html.escape(note)}</p>' for note in notes)
     return f"<h2>{' against '.join(result.sides).capitalize()}</h2>{_forest(result)}{''.join(cards)}{below}"
@@ -116,7 +132,8 @@ def spread(result: StudyResult) -> str:
     drawn = ""
     if result.scale is not None:
         title = "Performance profile: share of runs whose final score exceeds a level"
-        drawn = plot("profile", title, 340, note=f"Bands: 95 %, pointwise. {result.scale.words}.")
+        drawn = _agent_legend(result, solved=False)
+        drawn += plot("profile", title, 340, note=f"Bands: 95 %, pointwise. {result.scale.words}.")
     return f"<h2>How runs spread</h2>{_noted(spread_grid(result), 'agents')}{drawn}"
 
 

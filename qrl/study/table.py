@@ -12,7 +12,7 @@ import numpy as np
 from qrl.study.comparison import PERCENTILES, AgentResult, StudyResult
 from qrl.study.costs import ASSUMED_READS, annealer_time
 from qrl.study.outperforms import AxisResult, Pair
-from qrl.study.pairs import acceleration_sentence, headlined, short
+from qrl.study.pairs import acceleration_sentence, headlined, p_text, short
 from qrl.study.sample_complexity import EPISODES, Complexity
 from qrl.study.score import label
 from qrl.study.statistics import Estimate
@@ -304,18 +304,18 @@ def print_table(result: StudyResult, console: Console) -> None:
     """Print agents, pairs and verdict of a study on a rich console."""
     from rich.text import Text
 
-    _print_grid(agent_grid(result), console)
+    print_grid(agent_grid(result), console)
     console.print(Text(agent_grid(result).note, style="dim"))
     more = (look_grid(result), complexity_table(result), spread_grid(result), attribution_grid(result))
     for grid in filter(None, more):
         console.print()
-        _print_grid(grid, console)
+        print_grid(grid, console)
         console.print(Text(grid.note, style="dim"))
     for pair in result.pairs:
         console.print()
-        _print_grid(pair_grid(result, pair), console)
+        print_grid(pair_grid(result, pair), console)
         if (cells := cells_grid(result, pair)) is not None:
-            _print_grid(cells, console)
+            print_grid(cells, console)
     if result.pairs:
         console.print(Text(pair_grid(result, result.pairs[0]).note, style="dim"))
         if (cells := cells_grid(result, result.pairs[0])) is not None:
@@ -325,6 +325,8 @@ def print_table(result: StudyResult, console: Console) -> None:
     for pair in headlined(result.pairs):
         if sentence := acceleration_sentence(pair):
             console.print(Text(f"{pair.hybrid} against {pair.opponent}: {sentence}"))
+    for line in claim_lines(result):
+        console.print(Text(f"Claim {line}", style="bold"))
     for line in failure_lines(result):
         console.print(Text(line, style="yellow"))
 
@@ -345,6 +347,13 @@ def failure_lines(result: StudyResult) -> list[str]:
                 f"{agent.name}, seed {seeds}: unfinished; left out, run the study again to complete it"
             )
     return lines
+
+
+def claim_lines(result: StudyResult) -> list[str]:
+    """Each claim of the study: what came of it, on what that rests, and when it was hashed."""
+    return [
+        f"{j.name}: {j.verdict}. {j.claim.hypothesis} ({'; '.join(j.lines)}; {j.seal})" for j in result.claims
+    ]
 
 
 def estimate_cell(estimate: Estimate | None, sub: str = "") -> Cell:
@@ -446,16 +455,10 @@ def _crossing_cell(cell: Complexity) -> Cell:
 
 def _test_cell(test: AxisResult) -> Cell:
     """A verdict and, under it, its numbers or why it has none."""
-    c = test.comparison
-    known = c.value is not None and c.low is not None and c.high is not None
-    numbers = f"{short(c.value)} ({short(c.low)} to {short(c.high)})" if known else test.note
-    return Cell(test.verdict, numbers if test.p_holm is None else f"{numbers}, p {_p(test.p_holm)}")
-
-
-def _p(p: float) -> str:
-    # Near the level that decides a verdict, three digits would round to the wrong side of it.
-    digits = 4 if 0.0495 <= p < 0.0505 else 3
-    return "< 0.001" if p < 0.001 else f"{p:.{digits}f}"
+    c, numbers = test.comparison, test.note
+    if c.value is not None and c.low is not None and c.high is not None:
+        numbers = f"{short(c.value)} ({short(c.low)} to {short(c.high)})"
+    return Cell(test.verdict, numbers if test.p_holm is None else f"{numbers}, p {p_text(test.p_holm)}")
 
 
 def _axis_cells(axis: AxisResult) -> tuple[Cell, ...]:
@@ -463,7 +466,7 @@ def _axis_cells(axis: AxisResult) -> tuple[Cell, ...]:
     sign = "+" if axis.form == "difference" and c.value is not None and c.value > 0 else ""
     value = "unknown" if c.value is None else sign + short(c.value)
     interval = "none" if c.low is None or c.high is None else f"{short(c.low)} to {short(c.high)}"
-    p = "" if axis.p_holm is None or axis.verdict == "too few seeds" else _p(axis.p_holm)
+    p = "" if axis.p_holm is None or axis.verdict == "too few seeds" else p_text(axis.p_holm)
     return Cell(axis.verdict, axis.note), Cell(value), Cell(interval), Cell(p)
 
 
@@ -473,7 +476,7 @@ def _improvement_cells(pair: Pair) -> tuple[Cell, ...]:
     return Cell(""), Cell("unknown" if p.value is None else f"{p.value:.2f}"), Cell(interval), Cell("")
 
 
-def _print_grid(grid: Grid, console: Console) -> None:
+def print_grid(grid: Grid, console: Console) -> None:
     """Print a grid, in parts below each other where it is wider than the console."""
     for part in _parts(grid, console.width):
         console.print(_rich(part, console.width))

@@ -49,6 +49,14 @@ return [...document.querySelectorAll(kinds)].map((e) => {
 }).filter(([contrast]) => contrast < 4.5);
 """
 
+CLAIM = """
+hypothesis = "The hybrid needs fewer interactions than its twin."
+agent = "hybrid"
+opponents = ["twin"]
+metric = "interactions"
+seeds = "0:10"
+"""
+
 TINY = """
 return [...document.querySelectorAll('body *')].filter((e) =>
   e.children.length === 0 && e.textContent.trim() && e.offsetParent !== null &&
@@ -63,7 +71,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory, simulated: SimpleNamespace) 
     root = tmp_path_factory.mktemp("runs")
     agents = simulated.standard_agents()
     agents[1].failing_seeds, agents[2].unfinished_seeds = (3,), (9,)
-    simulated.write_study(root, name="full", agents=agents)
+    full = simulated.write_study(root, name="full", agents=agents)
+    (full / "claim.toml").write_text(CLAIM, encoding="utf-8")
     simulated.write_study(root, name="open", threshold=None)
     simulated.write_study(root, name="small", seeds=range(3))
     return {page.parent.name if page.parent != root else "index": page for page in write_report(root)}

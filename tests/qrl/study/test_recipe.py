@@ -30,6 +30,16 @@ def test_a_resolved_recipe_reads_back_equal():
     assert make_recipe(tomllib.loads(recipe.to_toml())) == recipe
 
 
+def test_a_scale_may_be_given_and_leaves_other_recipes_as_they_were():
+    given = make_recipe({**RECIPE, "threshold": {"return": 475.0, "optimum": 500.0, "random": 22.0}})
+    assert (given.threshold.optimum, given.threshold.random) == (500.0, 22.0)
+    assert "optimum" not in make_recipe(RECIPE).to_toml()
+    with pytest.raises(
+        InputError, match=r"^threshold.optimum: 20.0 is not above threshold.random; exchange the two"
+    ):
+        make_recipe({**RECIPE, "threshold": {"return": 10.0, "optimum": 20.0, "random": 22.0}})
+
+
 def test_digest_ignores_seeds_and_nothing_else():
     recipe = make_recipe(RECIPE)
     other_seeds = make_recipe({**RECIPE, "study": {"name": "study", "seeds": "5:6"}})

@@ -19,7 +19,14 @@ from qrl.study.comparison import StudyResult, compare
 from qrl.study.pairs import sentence, short
 from qrl.study.report import report_page, study_figures, write_report
 from qrl.study.results import read_run
-from qrl.study.table import agent_grid, print_table
+from qrl.study.table import (
+    agent_grid,
+    cells_grid,
+    complexity_table,
+    crossing_table,
+    print_table,
+    spread_grid,
+)
 
 
 @pytest.fixture(scope="module")
@@ -354,6 +361,100 @@ def test_a_study_without_machines_has_no_annealer(result: StudyResult) -> None:
     assert "On an annealer, modelled" not in labels
     assert labels.count("Circuits to threshold") == 2
     assert "annealer" not in agent_grid(result).note
+
+
+# sample complexity and spread ------------------------------------------------------------------------------
+
+
+def test_the_table_of_complexities_shows_the_grid_and_its_scale(result: StudyResult, page: str) -> None:
+    grid = complexity_table(result)
+    assert grid is not None
+    assert [name.main for name, _ in grid.rows][:3] == ["ε = 0.2, 50 %", "ε = 0.2, 75 %", "ε = 0.2, 90 %"]
+    for k, (_, cells) in enumerate(grid.rows):
+        for agent, cell in zip(result.agents, cells, strict=True):
+            complexity = agent.complexity[k]
+            shown = f"{complexity.value:,.0f}"
+            assert cell.main == (f"≥ {shown}" if complexity.censored else shown)
+            assert bool(cell.sub) != complexity.censored  # a bound has no interval
+    assert result.scale is not None
+    assert result.scale.zero == pytest.approx(np.mean([o.returns for o in result.agent("random").outcomes]))
+    assert result.scale.words in grid.note
+    assert 'class="bound">≥ 5,000' in page  # greyed out
+    crossings = crossing_table(result)
+    assert crossings is not None
+    assert crossings.rows[0][1][3].main == "never"
+    assert crossings.title in page
+
+
+def test_complexities_from_few_episodes_are_labelled(tmp_path: Path, simulated: SimpleNamespace) -> None:
+    study = simulated.write_study(tmp_path, agents=simulated.standard_agents()[:2], seeds=range(3))
+    for recipe in study.rglob("recipe.toml"):
+        recipe.write_text(
+            recipe.read_text().replace("evaluations = 10", "evaluations = 10\nevaluation_episodes = 20")
+        )
+    grid = complexity_table(compare(study))
+    assert grid is not None
+    assert grid.note.endswith("Development figures: 20 episodes a look, 100 are wanted.")
+
+
+def test_each_pair_has_its_grid_of_verdicts(result: StudyResult, page: str) -> None:
+    for pair in result.pairs:
+        grid = cells_grid(result, pair)
+        assert grid is not None
+        shown = [cell for _, cells in grid.rows for cell in cells]
+        assert [cell.main for cell in shown] == [cell.test.verdict for cell in pair.grid]
+        for cell, tested in zip(shown, pair.grid, strict=True):
+            value = tested.test.comparison.value
+            assert (short(value) if value is not None else "no ratio") in cell.sub
+        assert grid.title in page
+    assert result.n_cells == sum(c.test.comparison.p_value is not None for p in result.pairs for c in p.grid)
+    assert f"adjusted for {result.n_cells} comparisons" in page
+
+
+def test_the_report_says_which_resource_is_accelerated(result: StudyResult, page: str) -> None:
+    verdict = page[: page.index("<h2>The agents</h2>")]
+    assert "Training is " in verdict
+    assert "slowed down in seconds (ratio 4." in verdict
+    assert "of 9 cells of the grid" in verdict
+    assert "hybrid against twin: Training is " in printed(result, 200)
+
+
+def test_a_study_that_cannot_be_put_on_a_scale_says_why(tmp_path: Path, simulated: SimpleNamespace) -> None:
+    study = simulated.write_study(tmp_path, seeds=range(3))
+    for recipe in study.rglob("recipe.toml"):
+        recipe.write_text(recipe.read_text().replace("[threshold]", "[threshold]\noptimum = -400.0"))
+    result = compare(study)
+    assert (result.scale, result.agents[0].complexity, result.pairs[0].grid) == (None, (), ())
+    page = report_page(result)
+    assert "Unavailable: threshold.optimum: -400 is not above -380" in page
+    assert "profile" not in study_figures(result)
+    assert complexity_table(result) is None
+
+
+def test_percentiles_gap_and_failures_of_runs(result: StudyResult) -> None:
+    grid = spread_grid(result)
+    rows = {name.main: cells for name, cells in grid.rows}
+    finals = sorted(outcome.final_return for outcome in result.agent("twin").outcomes)
+    assert rows["twin"][2].main == short((finals[4] + finals[5]) / 2)
+    assert [cell.main for cell in rows["twin"][6:]] == ["1 of 10", "3 of 10"]
+    assert result.scale is not None
+    gap = np.mean([max(0.0, 1.0 - float(result.scale(value))) for value in finals])
+    assert rows["twin"][5].main == short(float(gap))
+
+
+def test_figures_of_runs_near_the_optimum_and_of_profiles(result: StudyResult) -> None:
+    drawn = study_figures(result)
+    twin = result.agent("twin")
+    assert twin.reached is not None
+    for k in range(3):
+        line = next(t for t in drawn[f"near-{k}"]["data"] if t["name"] == "twin (n = 10)")
+        assert line["y"] == pytest.approx(twin.reached.flags[k].mean(axis=0).tolist())
+        assert [shape["y0"] for shape in drawn[f"near-{k}"]["layout"]["shapes"]] == [0.5, 0.75, 0.9]
+    line = next(t for t in drawn["profile"]["data"] if t["name"] == "twin (n = 10)")
+    assert result.scale is not None
+    finals = result.scale([o.final_return for o in twin.outcomes])
+    for level, share in zip(line["x"], line["y"], strict=True):
+        assert share == pytest.approx(float(np.mean(finals > level)))
 
 
 # many agents ------------------------------------------------------------------------------------------
