@@ -115,7 +115,7 @@ def _symmetry(peer: Any, field: str, n_outputs: int) -> list[Symmetry]:
     if not isinstance(peer.network, QuantumNetwork):
         why, fix = f"has a {peer.network.kind} network, which states no symmetry", "give the symmetry"
         raise InputError("network.match", peer.name, why, fix)
-    found = of_circuit(peer.network, network_outputs(peer.algorithm, n_outputs))
+    found = of_circuit(peer.network, peer.network_outputs(n_outputs))
     return found if field == "network" else [_invariant(element) for element in found]
 
 

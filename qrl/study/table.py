@@ -296,7 +296,7 @@ def print_noted(grid: Grid, console: Console) -> None:
     """Print one table and its note on a rich console."""
     from rich.text import Text
 
-    _print_grid(grid, console)
+    print_grid(grid, console)
     console.print(Text(grid.note, style="dim"))
 
 
