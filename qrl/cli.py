@@ -46,9 +46,8 @@ class Run:
         from qrl.study.recipe import load_recipe
 
         recipe = load_recipe(self.recipe, self.set, self.seeds)
-        folder, runs, stopped = _train(
-            recipe, select_agents(recipe, self.agents), self.recipe, self.out, _workers(self.workers)
-        )
+        agents = select_agents(recipe, self.agents)
+        folder, runs, stopped = _train(recipe, agents, self.recipe.parent, self.out, self.workers)
         if stopped:
             return stopped
         code = _report([folder])
@@ -125,7 +124,7 @@ class Explain:
         from qrl.study.table import print_noted
 
         recipe, agents = with_families(load_recipe(self.recipe, self.set, self.seeds), self.agents)
-        folder, runs, stopped = _train(recipe, agents, self.recipe, self.out, _workers(self.workers))
+        folder, runs, stopped = _train(recipe, agents, self.recipe.parent, self.out, self.workers)
         if stopped:
             return stopped
         code = _report([folder])
@@ -327,24 +326,28 @@ class Doctor:
 
 
 def _train(
-    recipe: Recipe, agents: list[str], file: Path, out: Path, workers: int
+    recipe: Recipe, agents: list[str], source: Path, out: Path, workers: int | None
 ) -> tuple[Path, list[Path], int]:
-    """Run what is missing of a study; its folder, those of its runs, and the exit code if a signal stopped it."""
+    """Run what is missing of a study from the folder `source`.
+
+    Returns the study's folder, those of its runs, and the exit code if a signal stopped it, else 0.
+    """
     from qrl.study.check import check_recipe
     from qrl.study.claims import take_claims
     from qrl.study.executors import check_study_folder, execute, plan, write_study
     from qrl.study.progress import LiveView, Progress
 
+    n_workers = _workers(workers)
     check_study_folder(recipe, out)
     check_recipe(recipe, agents)
     tasks = plan(recipe, agents, out)
     folder = write_study(recipe, out)
-    for name in take_claims(file.parent, folder):
-        fix = f"qrl claim hash {file.parent / name}"
+    for name in take_claims(source, folder):
+        fix = f"qrl claim hash {source / name}"
         print(f"warning: {name} is not hashed and left out; before the study runs: {fix}", file=sys.stderr)
     progress = Progress(tasks, recipe.budget.interactions, recipe.measure)
     with LiveView(progress, _console(stderr=True)) as view:
-        stopped = execute(recipe, tasks, workers, view)
+        stopped = execute(recipe, tasks, n_workers, view)
     return folder, [task.folder for task in tasks], _say_stopped(stopped) if stopped else 0
 
 

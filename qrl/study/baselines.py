@@ -6,13 +6,12 @@ learning rates by group, the environment and the budget of the agent itself: the
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from qrl.errors import InputError, nearest
-from qrl.specs import AgentBase, EquivariantMLPNetwork, QuantumNetwork, Symmetry, agent_spec
+from qrl.specs import AgentBase, QuantumNetwork, agent_spec
 
 if TYPE_CHECKING:
     from gymnasium import spaces
@@ -119,14 +118,9 @@ def make_baseline(agent: Any, baseline: Baseline, task: Task) -> AgentBase:
     """
     from qrl.networks import VARIANTS
 
-    variant = VARIANTS.get(baseline.replace("-", "_"))
+    variant = VARIANTS[baseline.replace("-", "_")]
     try:
-        update = {
-            part: variant(network, agent.name)
-            if variant is not None
-            else invariant(network, agent.name, task)
-            for part, network in _circuits(agent).items()
-        }
+        update = {part: variant(network, agent.name) for part, network in _circuits(agent).items()}
         changed = {**agent.model_dump(), "name": f"{agent.name}.{baseline}"}
         made: AgentBase = agent_spec({**changed, **{k: v.model_dump() for k, v in update.items()}})
         _check(made, agent, task)
@@ -134,67 +128,6 @@ def make_baseline(agent: Any, baseline: Baseline, task: Task) -> AgentBase:
         why, fix = f"does not apply to {agent.name} ({error})", "leave it out"
         raise InputError("study.baselines", baseline, why, fix) from None
     return made
-
-
-def invariant(network: QuantumNetwork, agent: str, task: Task) -> EquivariantMLPNetwork:
-    """A perceptron with the symmetry that the ansatz of a circuit states, and with as many trained values.
-
-    How the outputs transform is read off the circuit itself: its expectation values at an observation and at the
-    transformed one.
-
-    Raises:
-        InputError: the ansatz states no symmetry, or the observables do not carry it.
-    """
-    from circuits.ansatz import ANSATZ
-
-    stated = network.ansatz_options.get("symmetry")
-    knows = network.ansatz in ANSATZ and "symmetry" in inspect.signature(ANSATZ[network.ansatz]).parameters
-    if (
-        not knows
-        or network.encoder is not None
-        or network.embedding is not None
-        or network.decoder is not None
-    ):
-        why, fix = "states no symmetry of the observation", "use an ansatz with the option symmetry alone"
-        raise InputError("network.ansatz", network.ansatz, why, fix)
-    # without one the family's own default, the mirror of all features
-    generators = [{"signs": [-1] * task.n_inputs}] if stated is None else stated
-    symmetry = [_with_outputs(network, Symmetry.model_validate(g), task) for g in generators]
-    return EquivariantMLPNetwork(symmetry=symmetry, match=agent)
-
-
-def _with_outputs(network: QuantumNetwork, symmetry: Symmetry, task: Task) -> Symmetry:
-    """The symmetry with what it does to the expectation values: a permutation with signs."""
-    import torch
-
-    from qrl.networks import build_network
-
-    bare = network.model_copy(update={"head": None, "shots": None})
-    shared = network.observables is not None and len(network.observables) == 1
-    outputs = 1 if shared else task.n_outputs
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        body = build_network(bare, task.n_inputs, outputs).double()
-        x = torch.randn(16, task.n_inputs, dtype=torch.float64)
-        order = symmetry.permutation or list(range(task.n_inputs))
-        signs = torch.tensor(symmetry.signs or [1] * task.n_inputs, dtype=torch.float64)
-        before, after = body(x), body(x[:, order] * signs)
-    permutation, flips = [], []
-    for column in after.T:
-        match = [
-            (source, sign)
-            for source in range(outputs)
-            for sign in (1, -1)
-            if torch.allclose(column, sign * before[:, source], rtol=0.0, atol=1e-9)
-        ]
-        if len(match) != 1:
-            why, fix = "do not carry the symmetry", "choose observables that it permutes"
-            raise InputError("network.observables", network.observables, why, fix)
-        permutation.append(match[0][0])
-        flips.append(match[0][1])
-    if shared:
-        permutation, flips = list(range(task.n_outputs)), flips * task.n_outputs
-    return symmetry.model_copy(update={"outputs": permutation, "output_signs": flips})
 
 
 def _circuits(agent: Any) -> dict[str, QuantumNetwork]:

@@ -331,10 +331,14 @@ class Search:
     # ------------------------------------------------------------------ the journal
 
     def _open(self) -> dict[str, optuna.Study]:
-        import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
-
+        try:
+            import optuna
+            from optuna.storages import JournalStorage
+            from optuna.storages.journal import JournalFileBackend
+        except ImportError:
+            raise StudyError(
+                "tuning needs optuna, which is not installed; pip install 'hybrid-qrl[tune]'"
+            ) from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         journal = self.folder / "journal.log"
         _mend(journal)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from circuits.ansatz import ANSATZ
 from qrl.errors import InputError
 from qrl.networks import build_network, resolve_agent
-from qrl.study.baselines import BASELINES, family, make_baseline, owner, task_of
+from qrl.study.baselines import BASELINES, family, owner
 from qrl.study.comparison import compare
 from qrl.study.executors import check_study_folder, write_study
 from qrl.study.recipe import load_recipe, make_recipe
@@ -171,37 +170,17 @@ def test_pairs_are_an_agent_and_its_baselines(tmp_path, simulated):
     assert pairs == {("a", "a.frozen"), ("a", "a.mlp-large"), ("a", "mlp"), ("b", "b.frozen"), ("b", "mlp")}
 
 
-def mirror_family(n_qubits, n_layers, n_features=None, *, symmetry=None):
-    """A family with a symmetry: RX(x) and RZ on each qubit, where x -> -x keeps Z and flips Y, by hand."""
-    return ANSATZ["reuploading"](
-        n_qubits, n_layers, n_features=n_features, rotations=("RZ",), encoding="RX", entangler="none"
-    )
-
-
-@pytest.fixture
-def symmetric(monkeypatch):
-    monkeypatch.setitem(ANSATZ, "mirror", mirror_family)
-
-
-@pytest.mark.usefixtures("symmetric")
-@pytest.mark.parametrize(
-    ("observables", "signs"), [(["ZI", "IZ"], [1, 1]), (["YI", "IZ"], [-1, 1]), (["YI", "IY"], [-1, -1])]
-)
-def test_the_invariant_network_has_the_symmetry_of_the_circuit(observables, signs):
-    network = {"ansatz": "mirror", "n_layers": 1, "observables": observables}
+@pytest.mark.parametrize(("words", "sign"), [(["ZIII", "IZII"], 1), (["YIII", "IYII"], -1)])
+def test_the_invariant_network_has_the_symmetry_of_the_circuit(words, sign):
+    network = {"ansatz": "equivariant", "n_qubits": 4, "n_layers": 1, "observables": words}
     recipe = make_recipe(recipe_with(["invariant"], **network))
-    task = task_of(recipe)
-    made = make_baseline(recipe.agent("hybrid"), "invariant", task)
-    assert made.network.symmetry[0].output_signs == signs
-    resolved = resolve_agent(made, {"hybrid": recipe.agent("hybrid")}, 4, 2)
-    body = build_network(resolved.network.model_copy(update={"head": None}), 4, 2)
+    agent = recipe.agent("hybrid")
+    resolved = resolve_agent(recipe.agent("hybrid.invariant"), {"hybrid": agent}, 4, 2)
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32))
-    expected = body(x) * torch.tensor(signs, dtype=torch.float32)
-    torch.testing.assert_close(body(-x), expected, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.usefixtures("symmetric")
-def test_observables_that_do_not_carry_the_symmetry_are_refused():
-    words = [{"YI": 1.0, "ZI": 1.0}, "IZ"]
-    with pytest.raises(InputError, match=r"invariant .*do not carry the symmetry"):
-        make_recipe(recipe_with(["invariant"], ansatz="mirror", n_layers=1, observables=words))
+    for spec in (
+        agent.network,
+        resolved.network,
+    ):  # the circuit, which states the mirror of all features, first
+        body = build_network(spec.model_copy(update={"head": None}), 4, 2)
+        torch.testing.assert_close(body(-x), sign * body(x), atol=1e-5, rtol=1e-5)
+        assert body(x).abs().max() > 1e-3

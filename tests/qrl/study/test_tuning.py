@@ -444,6 +444,16 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path):
     assert record(out) == record(tmp_path / "once")
 
 
+def test_without_optuna_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    recipe = tuning_of(make_recipe(SMALL))
+    with (
+        pytest.raises(StudyError, match=r"pip install 'hybrid-qrl\[tune\]'"),
+        searching(recipe, tunable(recipe, ["dqn"]), tmp_path),
+    ):
+        pass
+
+
 def test_the_command_tunes_and_says_what_comes_next(searched, tmp_path, capsys):
     from qrl.cli import main
 
