@@ -165,13 +165,13 @@ def test_every_algorithm_learns_or_says_why_not():
     assert not learning & set(EXCLUDED)
 
 
-@pytest.mark.parametrize(("learner", "network", "probe", "box"), cases())
+@pytest.mark.parametrize(("learner", "network", "probe", "box"), list(cases()))
 def test_it_learns(learner, network, probe, box):
     assert learns(learner, network, probe, box, seed=1) is not None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("learner", "network", "probe", "box"), cases())
+@pytest.mark.parametrize(("learner", "network", "probe", "box"), list(cases()))
 def test_nine_seeds_of_ten_learn(learner, network, probe, box):
     reached = [learns(learner, network, probe, box, seed) for seed in range(10)]
     assert sum(n is not None for n in reached) >= 9, reached
