@@ -7,7 +7,6 @@ orthogonal to its Bloch vector has 1/4 in the metric and 1 in the information.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,7 +77,7 @@ def quantum_fisher(circuit: Circuit, parameters: ArrayLike, features: ArrayLike 
         slope = np.broadcast_to(slopes, (len(angles), *slopes.shape[1:]))[rows][:, moving]
         metric = _metric(circuit, angles[rows], moving)
         total += 4.0 * np.einsum("nkp,nkl,nlq->pq", slope, metric, slope, optimize=True)
-    return cast(Floats, total / len(angles))
+    return total / len(angles)
 
 
 def metric_usage(circuit: Circuit, n_samples: int) -> Usage:

@@ -462,8 +462,8 @@ def register_spec(model: type[AgentBase]) -> None:
 
 @cache
 def _adapter() -> TypeAdapter[Any]:
-    union = reduce(or_, ALGORITHMS.values())
-    return TypeAdapter(Annotated[union, Field(discriminator="algorithm")])
+    union: Any = Annotated[reduce(or_, ALGORITHMS.values()), Field(discriminator="algorithm")]  # type: ignore[valid-type]
+    return TypeAdapter(union)
 
 
 def _validated(data: Any) -> Any:
