@@ -93,7 +93,7 @@ class Constant:
     def undisturbed(self):
         return nullcontext()
 
-    def predict(self, observations, deterministic=True):
+    def predict(self, observations, state=None, deterministic=True):
         towards = (observations[:, 0] < 0.0).astype(np.int64)
         return (towards if self.action is None else np.full_like(towards, self.action)), None
 
