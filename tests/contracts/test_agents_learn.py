@@ -35,7 +35,7 @@ LEARNERS = {
     "double-dqn": {**Q_LEARNING, "algorithm": "dqn", "double": True},
     "qr_dqn": {**Q_LEARNING, "n_quantiles": 5},
     "ppo": {**ROLLOUTS, "n_steps": 32, "batch_size": 64, "n_epochs": 4},
-    "a2c": {**ROLLOUTS, "n_steps": 8},
+    "a2c": {**ROLLOUTS, "n_steps": 8, "normalise_advantage": True},
     "recurrent_ppo": {**ROLLOUTS, "n_steps": 32, "batch_size": 64, "n_epochs": 4, "lstm_size": 2},
     "reinforce": {
         **RATES, "n_envs": 4, "batch_episodes": 16, "standardise": "batch", "baseline": "value", "learning_rate": 0.03,
@@ -61,7 +61,7 @@ LONG = {"identity": {"n_envs": 1, "batch_episodes": 1}}  # of episodes of 100 st
 
 CIRCUIT = {"kind": "quantum", "n_qubits": 2, "n_layers": 2}
 MACHINE = {
-    "kind": "boltzmann", "graph": {"kind": "layered", "widths": [3, 3]}, "bias": True, "trainable_offset": True,
+    "kind": "boltzmann", "graph": {"kind": "layered", "widths": [2, 2]}, "bias": True, "trainable_offset": True,
     "init_scale": 0.3,
 }  # fmt: skip
 NETWORKS = {
@@ -165,13 +165,13 @@ def test_every_algorithm_learns_or_says_why_not():
     assert not learning & set(EXCLUDED)
 
 
-@pytest.mark.parametrize(("learner", "network", "probe", "box"), list(cases()))
+@pytest.mark.parametrize(("learner", "network", "probe", "box"), [*cases()])
 def test_it_learns(learner, network, probe, box):
     assert learns(learner, network, probe, box, seed=1) is not None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("learner", "network", "probe", "box"), list(cases()))
+@pytest.mark.parametrize(("learner", "network", "probe", "box"), [*cases()])
 def test_nine_seeds_of_ten_learn(learner, network, probe, box):
     reached = [learns(learner, network, probe, box, seed) for seed in range(10)]
     assert sum(n is not None for n in reached) >= 9, reached
