@@ -13,6 +13,7 @@ from pathlib import Path
 
 from qrl.study import evidence, figures, sections
 from qrl.study.comparison import StudyResult, compare
+from qrl.study.explanation import explanation_section
 from qrl.study.results import find_studies
 from qrl.study.sample_complexity import EPSILONS
 
@@ -58,6 +59,7 @@ def report_page(result: StudyResult) -> str:
     body = "\n".join(
         (
             sections.heading(result),
+            explanation_section(result),
             sections.verdict(result),
             sections.claims(result),
             sections.agents(result),
