@@ -113,7 +113,7 @@ def tunable(recipe: Recipe, names: Sequence[str]) -> list[Any]:
     Raises:
         InputError: a searched entry that one of the agents does not have or refuses.
     """
-    agents = [agent for agent in recipe.agents if agent.name in names and isinstance(agent, LearnerBase)]
+    agents: list[Any] = [a for a in recipe.agents if a.name in names and isinstance(a, LearnerBase)]
     if not agents:
         raise InputError("--agents", ",".join(names), "learn nothing that could be tuned", "name a learner")
     for agent in agents:
@@ -573,7 +573,7 @@ class Search:
         Raises:
             StudyError: no trial of an agent finished.
         """
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for agent in self.agents:
             best = self.best(agent.name)
             if best is None:
@@ -582,8 +582,8 @@ class Search:
         data = self.recipe.to_dict()
         data["study"]["name"] += "-tuned"
         data["agents"] = [
-            chosen.get(agent.name, agent).model_dump(mode="json", by_alias=True, exclude_none=True)
-            for agent in self.recipe.agents
+            agent.model_dump(mode="json", by_alias=True, exclude_none=True)
+            for agent in (chosen.get(own.name) or own for own in self.recipe.agents)
         ]
         return make_recipe(data)
 
