@@ -19,6 +19,7 @@ from qrl.study.explanation import (
     write_explanation,
 )
 from qrl.study.recipe import make_recipe
+from qrl.study.report import report_page
 from qrl.study.statistics import Comparison, compare_bootstrap, iqm
 
 
@@ -246,6 +247,8 @@ def test_an_explanation_is_written_and_shown(study, simulated):
     assert page.startswith("<h2>What accounts for the result</h2>")
     assert "The smallest classical model that does not do worse" in page
     assert page.count("<tr>") == 5
+    report = report_page(result)
+    assert report.index("</h1>") < report.index(page) < report.index("<h2>The agents</h2>")
 
 
 RECIPE = {
