@@ -60,7 +60,6 @@ def report_page(result: StudyResult) -> str:
     body = "\n".join(
         (
             sections.heading(result),
-            explanation_section(result),
             sections.verdict(result),
             explanation_section(result),
             sections.claims(result),
