@@ -98,7 +98,12 @@ def build_hybrid(spec: QuantumNetwork, n_inputs: int, n_outputs: int) -> Network
 
     def core(n_features: int, n_values: int) -> nn.Module:
         layer = QuantumLayer(
-            circuit, observables, backend=spec.backend, gradient=spec.gradient, shots=spec.shots
+            circuit,
+            observables,
+            backend=spec.backend,
+            gradient=spec.gradient,
+            shots=spec.shots,
+            gradient_options=spec.gradient_options,
         )
         _start(layer, "weights", spec.weights_init, (-math.pi, math.pi))
         _start(layer, "scales", spec.scales_init, 1.0)

@@ -134,9 +134,12 @@ class QuantumNetwork(Spec):
     head: Head | None = None
     """Output layer; none gives the expectation values themselves, or what the decoder makes of them."""
     backend: str = "auto"
-    """What runs the circuit: ``auto``, ``torch``, ``pennylane[:device]``."""
+    """What runs the circuit: ``auto``, ``native``, ``torch``, ``pennylane[:device]``, ``aer[:fake device]``,
+    ``primitive[:aer]``."""
     gradient: str = "auto"
     """How gradients are formed; ``auto`` is exact where the backend can."""
+    gradient_options: dict[str, Any] = Field(default_factory=dict)
+    """Of ``parameter_shift``: ``subset``, the number of angles that are drawn; of ``spsa``: ``directions``, ``step``."""
     shots: PositiveInt | None = None
     """Shots an expectation value; none is exact."""
 

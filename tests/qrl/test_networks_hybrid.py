@@ -366,3 +366,15 @@ def test_action_values_of_hybrids():
     torch.testing.assert_close(slope[:, :1], changed / (2 * step), rtol=1e-2, atol=2e-4)
     with pytest.raises(InputError, match="no gradient by the action"):
         build_action_value(network(embedding="amplitude", observables=["ZZI"]), 3, 2)
+
+
+def test_options_of_a_gradient_rule_reach_the_circuit():
+    spec = QuantumNetwork(
+        n_qubits=2, n_layers=1, gradient="parameter_shift", gradient_options={"subset": 1}, head={}
+    )
+    network = build_network(spec, 2, 2)
+    with qrl.Ledger("options", 0, "network", meters=()) as ledger:
+        network(torch.rand(3, 2)).sum().backward()
+        assert ledger.totals()["executions"] == 3 + 2 * 3
+    with pytest.raises(ValueError, match="did you mean 'subset'"):
+        build_network(spec.model_copy(update={"gradient_options": {"subsets": 1}}), 2, 2)
