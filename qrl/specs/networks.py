@@ -139,7 +139,7 @@ class QuantumNetwork(Spec):
     gradient: str = "auto"
     """How gradients are formed; ``auto`` is exact where the backend can."""
     gradient_options: dict[str, Any] = Field(default_factory=dict)
-    """Of ``parameter_shift``: ``subset``, the number of angles that are drawn; of ``spsa``: ``directions``, ``step``."""
+    """Of ``parameter_shift``: ``subset``, the number of angles drawn; of ``spsa``: ``directions`` and ``step``."""
     shots: PositiveInt | None = None
     """Shots an expectation value; none is exact."""
 
