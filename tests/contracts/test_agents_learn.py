@@ -50,7 +50,7 @@ LEARNERS = {
     },
     "ddpg": {**CONTINUOUS, "noise": 0.5},
     "td3": {**CONTINUOUS, "noise": 0.5},
-    "sac": {**CONTINUOUS, "ent_coef": 0.01},
+    "sac": {**CONTINUOUS, "ent_coef": 0.05},
     "naf": {**CONTINUOUS, "noise": 0.5},
 }  # fmt: skip
 EXCLUDED = {
