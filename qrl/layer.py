@@ -264,6 +264,7 @@ class QuantumLayer(nn.Module):
         shots: int | None = None,
     ) -> Expectations:
         """The values; ``wanted`` says of which groups, and whether of the features, gradients will be asked for."""
+        shots = self.shots if shots is None else shots
         with phase("quantum"):
             if wanted is not None and self.gradient != "backprop" and self.backend.capabilities.remote:
                 result = with_gradient(
@@ -273,7 +274,7 @@ class QuantumLayer(nn.Module):
                     flat,
                     features,
                     self.observables,
-                    self.shots,
+                    shots,
                     groups=self._names(wanted[0]),
                     want_features=wanted[1],
                     **self.gradient_options,
