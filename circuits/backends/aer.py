@@ -57,6 +57,7 @@ class AerBackend:
             raise ValueError("noise: is given beside a device; leave one of them out")
         self._device = fake_device(device) if isinstance(device, str) else device
         self._channels = None if noise is None else channel_noise(noise)
+        self._token = object()  # what circuits keep for this backend; an id would be used again
         label = device if isinstance(device, str) else getattr(device, "name", None)
         self.name = "aer" if label is None else f"aer:{label}"
         self.noisy = self._device is not None or self._channels is not None
@@ -140,7 +141,7 @@ class AerBackend:
             noise, readout = self._channels
             return without_device(circuit, noise, np.full((circuit.n_qubits, 2), readout))
 
-        return circuit.memo(("aer", id(self)), build)
+        return circuit.memo(("aer", self._token), build)
 
     def _tensor(self, values: Floats, like: Tensor) -> Tensor:
         return torch.as_tensor(values, dtype=like.dtype, device=like.device)

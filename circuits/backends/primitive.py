@@ -59,6 +59,7 @@ class PrimitiveBackend:
         self._fixed = estimator if isinstance(estimator, BaseEstimatorV2) else None
         self._make = None if isinstance(estimator, BaseEstimatorV2) else estimator
         self._device = device
+        self._token = object()  # what circuits keep for this backend; an id would be used again
         self.name = name
         limit = None if device is None else device.num_qubits
         self.capabilities = Capabilities(False, exact, True, (torch.float32, torch.float64), limit)
@@ -150,7 +151,7 @@ class PrimitiveBackend:
                 return plain
             return transpile(plain, self._device, optimization_level=3, seed_transpiler=SEED)
 
-        return circuit.memo(("primitive", id(self)), build)
+        return circuit.memo(("primitive", self._token), build)
 
     def _estimator(self, seed: int | None) -> BaseEstimatorV2:
         if self._fixed is not None:

@@ -194,3 +194,10 @@ def test_a_register_larger_than_the_device_is_refused():
     backend = AerBackend(small_device(2))
     with pytest.raises(ValueError, match="n_qubits: 3 is too many for"):
         expectations(backend, reuploading(3, 1), torch.zeros((1, 3), dtype=DOUBLE), ["ZZZ"])
+
+
+def test_a_backend_never_takes_over_what_another_left_with_a_circuit():
+    circuit, x = one_qubit("RX"), torch.tensor([[0.4]], dtype=DOUBLE)
+    for flip in (0.0, 0.1, 0.2, 0.3):  # each is gone before the next is made, and its place in memory free
+        _, found = expectations(AerBackend(noise={"bit_flip": flip}), circuit, x, ["Z"])
+        torch.testing.assert_close(found.values, (1 - 2 * flip) * torch.cos(x), atol=1e-12, rtol=0)

@@ -59,8 +59,8 @@ def output_scales_counted(patch):
 
 
 def endless_replay(patch):
-    made = build._q_learning
-    patch.setattr(build, "_q_learning", lambda spec: {**made(spec), "buffer_size": 10**6})
+    made = build.q_learning_settings
+    patch.setattr(build, "q_learning_settings", lambda spec: {**made(spec), "buffer_size": 10**6})
 
 
 def unwritten_target_lag(patch):
