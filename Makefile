@@ -3,7 +3,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := $(if $(VIRTUAL_ENV),$(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.hybrid-qrl-installed
+# The demo needs the package alone; everything else also what tests and checks it.
+DEV := $(VENV)/.hybrid-qrl-dev
+STAMP := $(if $(filter-out demo,$(or $(MAKECMDGOALS),help)),$(DEV),$(or $(wildcard $(DEV)),$(VENV)/.hybrid-qrl-installed))
 ENGINE := circuits/engine/_build.json
 OUT ?= runs
 
@@ -17,8 +19,8 @@ $(BIN)/python:
 
 $(STAMP): pyproject.toml constraints.txt hatch_build.py | $(BIN)/python
 	@echo "installing into $(VENV) (some minutes the first time)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	@touch $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.$(if $(filter $(DEV),$@),[dev])'
+	@touch $@
 
 # The installation compiles the circuit engine; this only looks whether its sources have changed since. Where there is
 # no compiler everything still runs, on torch.
