@@ -33,8 +33,9 @@ class Resource:
 def acceleration(pair: Pair) -> tuple[Resource, ...]:
     """Which resources the hybrid saves, which it wastes, and which are not decided.
 
-    Interactions are judged over the grid of sample complexities where there is one: accelerated where the hybrid is
-    faster in more than half of the cells and slower in none, since a claim at one pair of levels is no claim. All other
+    Interactions are judged over the grid of sample complexities where there is one, under the name of those:
+    accelerated where the hybrid is faster in more than half of the cells and slower in none, since a claim at one pair
+    of levels is no claim; the verdict's interactions are those to the threshold, and may differ. All other
     resources, and interactions without a grid, are judged by the expected cost of reaching the threshold.
     """
     found = [_over_grid(pair)] if pair.grid else []
@@ -60,7 +61,7 @@ def _over_grid(pair: Pair) -> Resource:
         change = "slowed down"
     both = sum(all(cell.test.censored) for cell in pair.grid)
     why = f"faster in {faster} and slower in {slower} of {n} cells of the grid"
-    return Resource("interactions", change, why + (f", both censored in {both}" if both else ""))
+    return Resource("sample complexity", change, why + (f", both censored in {both}" if both else ""))
 
 
 def _numbers(axis: AxisResult) -> str:

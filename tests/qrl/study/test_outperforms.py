@@ -217,15 +217,15 @@ def test_the_resource_that_is_accelerated_is_named() -> None:
     a.spent["seconds"][:] *= 10.0  # type: ignore[index]
     pair = outperforms(a, b, has_threshold=True)
     changes = {resource.name: resource.change for resource in acceleration(pair)}
-    assert changes == {"interactions": "accelerated", "seconds": "slowed down"}
+    assert changes == {"sample complexity": "accelerated", "seconds": "slowed down"}
     sentence = acceleration_sentence(pair)
     assert sentence.startswith(
-        "Training is accelerated in interactions (faster in 9 and slower in 0 of 9 cells"
+        "Training is accelerated in sample complexity (faster in 9 and slower in 0 of 9 cells"
     )
     assert "slowed down in seconds (ratio 4.0" in sentence
     turned = acceleration_sentence(outperforms(b, a, has_threshold=True))
     assert "accelerated in seconds (ratio 0.25" in turned
-    assert "slowed down in interactions (faster in 0 and slower in 9 of 9 cells" in turned
+    assert "slowed down in sample complexity (faster in 0 and slower in 9 of 9 cells" in turned
 
 
 def test_a_difference_in_a_few_cells_is_no_acceleration() -> None:
@@ -241,7 +241,9 @@ def test_a_difference_in_a_few_cells_is_no_acceleration() -> None:
     undecided = [replace(c, test=replace(c.test, verdict="not distinguishable")) for c in pair.grid]
     words = acceleration_sentence(replace(pair, grid=tuple(undecided)))
     assert words.startswith("Training is accelerated in seconds (ratio 0.40")
-    assert words.endswith("Not decided: interactions (faster in 0 and slower in 0 of 9 cells of the grid).")
+    assert words.endswith(
+        "Not decided: sample complexity (faster in 0 and slower in 0 of 9 cells of the grid)."
+    )
     against = replace(pair.grid[8], test=replace(pair.grid[8].test, verdict="slower"))
     assert acceleration(replace(pair, grid=(*pair.grid[:8], against)))[0].change == "not decided"
 
