@@ -97,6 +97,8 @@ def unpack(files: Iterable[Path], out: Path) -> tuple[Path, int]:
 
 def _line(run: Run, shared: Mapping[str, Any], measure: str) -> Record:
     done = dict(run.done or {})
+    # by phase and with their energies they are in the costs
+    done["totals"] = {k: v for k, v in (done.get("totals") or {}).items() if isinstance(v, int | float)}
     done["final_evaluation"] = _without_episodes(done.get("final_evaluation"), measure)
     return {
         "agent": run.agent,
