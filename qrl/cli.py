@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from qrl.study.recipe import Recipe
 
-EXIT_USAGE, EXIT_DATA = 2, 3
+EXIT_USAGE, EXIT_DATA, EXIT_BUDGET = 2, 3, 5
 
 
 @dataclass(frozen=True)
@@ -178,6 +181,46 @@ class Pack:
         seeds = None if self.seeds is None else parse_seeds(self.seeds)
         agents = None if self.agents is None else self.agents.split(",")
         print(f"{pack(self.dir, self.file, seeds, agents)} runs written to {self.file}")
+class Evaluate:
+    """Evaluate trained agents with their circuits on another backend; nothing that costs money is asked."""
+
+    dir: tyro.conf.Positional[Path]
+    """A run, an agent, a study or a root; of finished runs the last checkpoint."""
+    backend: str
+    """What runs the circuits, such as native, aer:fake_torino or primitive."""
+    shots: int | None = None
+    """Shots a measurement setting; exact values by default."""
+    acting: Literal["greedy", "one-shot", "sampled", "adaptive"] = "greedy"
+    """greedy; one-shot: a Born policy's action is the bit string of one shot; sampled; adaptive: shots by its rule."""
+    episodes: int = 100
+    """Episodes, side by side."""
+    steps: int | None = None
+    """Steps after which episodes are cut; played to their end by default."""
+    seed: int = 0
+    """Of start states and shots; 0 has the start states of the evaluations in training."""
+
+    def __call__(self) -> int:
+        """Evaluate; the exit code."""
+        from circuits.backends import get_backend
+        from qrl.hardware.acting import Setting, trained_runs
+        from qrl.hardware.evaluation import RECORDS, append, evaluate, outcome_grid, record
+        from qrl.hardware.paying import refuse_paying
+
+        setting = Setting(self.backend, self.shots, self.acting, self.episodes, self.seed, self.steps)
+        backend = get_backend(self.backend)
+        refuse_paying(backend)
+        found, left = trained_runs(self.dir)
+        for trained in found:
+            trained.check(setting, backend)
+        outcomes = []
+        for trained in found:
+            with _watching(trained.name) as watch:
+                outcomes.append(evaluate(trained, setting, backend, watch))
+            append(trained.run, record(outcomes[-1]))
+        for _, group in groupby(outcomes, lambda outcome: outcome.trained.run.study):
+            _print_noted(outcome_grid(list(group)))
+        _say_left_out(left)
+        print(f"records: {RECORDS} in the folder of each run")
         return 0
 
 
@@ -196,6 +239,64 @@ class Unpack:
 
         folder, added = unpack(self.files, self.out)
         print(f"{added} runs added to {os.path.relpath(folder)}")
+class Submit:
+    """Evaluate trained agents on a machine that costs money, or say what that would cost.
+
+    Without --budget-seconds or --dry-run it stops before anything else.
+    """
+
+    dir: tyro.conf.Positional[Path]
+    """A run, an agent, a study or a root; of finished runs the last checkpoint."""
+    backend: str
+    """Where the circuits run, such as ibm:ibm_torino; a simulated backend shows the same plan."""
+    dry_run: bool = False
+    """Print circuits, shots, jobs, seconds, dollars and joules; nothing is sent and no connection is opened."""
+    budget_seconds: str | None = None
+    """Seconds on the processor that this submission may cost in all, over every time it is run."""
+    budget_money: str | None = None
+    """Money that it may cost in all; needs --price."""
+    price: str | None = None
+    """Money for a second on the processor; in the estimate US dollars at the list price by default."""
+    max_jobs: int | None = None
+    """Jobs that it may take in all."""
+    shots: int | None = None
+    """Shots a measurement setting."""
+    acting: Literal["greedy", "one-shot", "sampled", "adaptive"] = "greedy"
+    """greedy; one-shot: a Born policy's action is the bit string of one shot; sampled; adaptive: shots by its rule."""
+    episodes: int = 100
+    """Episodes, side by side; each step of all of them is one job."""
+    steps: int | None = None
+    """Steps after which episodes are cut; played to their end by default."""
+    seed: int = 0
+    """Of start states and shots; another seed is another evaluation, which is paid anew."""
+    journal: Path | None = None
+    """The account's journal of paid work; QRL_JOURNAL, or journal.sqlite in the user's state folder, by default."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """PATH=VALUE, such as ibm.mode=batch or waits.grace=60; repeatable."""
+
+    def __call__(self) -> int:
+        """Submit or plan; the exit code."""
+        from qrl.hardware.paying import budget_of, price_of, spend_only_on_purpose
+
+        spend_only_on_purpose(self.dry_run, self.budget_seconds)
+        price = price_of(self.price)
+        budget = budget_of(self.budget_seconds, self.budget_money, price, self.max_jobs)
+
+        from qrl.hardware.acting import Setting, trained_runs
+        from qrl.hardware.planning import Price, plan, plan_grid
+        from qrl.hardware.settings import load_settings, named_backend
+
+        setting = Setting(self.backend, self.shots, self.acting, self.episodes, self.seed, self.steps)
+        options = load_settings(self.set)
+        backend = named_backend(self.backend, options)
+        found, left = trained_runs(self.dir)
+        plans = [plan(trained, setting, backend) for trained in found]
+        for _, group in groupby(plans, lambda each: each.trained.run.study):
+            _print_noted(plan_grid(list(group), Price.listed(price)))
+        _say_left_out(left)
+        if self.dry_run or budget is None:
+            print("dry run: nothing was sent and no connection was opened")
+            return 0
         return 0
 
 
@@ -367,6 +468,34 @@ class Doctor:
         return 0
 
 
+def _print_noted(grid: Any) -> None:
+    from qrl.study.table import print_noted
+
+    print_noted(grid, _console())
+
+
+def _say_left_out(reasons: list[str]) -> None:
+    for reason in reasons:
+        print(f"left out: {reason}", file=sys.stderr)
+
+
+@contextmanager
+def _watching(name: str) -> Iterator[Any]:
+    """On a terminal a line that says at which step an evaluation is and how many of its episodes still run."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    step = 0
+    with _console(stderr=True).status(name) as status:
+
+        def watch(observations: Any, running: Any) -> None:
+            nonlocal step
+            step += 1
+            status.update(f"{name}: step {step}, {len(running)} episodes")
+
+        yield watch
+
+
 def _train(
     recipe: Recipe, agents: list[str], source: Path, out: Path, workers: int | None
 ) -> tuple[Path, list[Path], int]:
@@ -474,6 +603,8 @@ COMMANDS: dict[str, Any] = {
     "report": Report,
     "pack": Pack,
     "unpack": Unpack,
+    "evaluate": Evaluate,
+    "submit": Submit,
     "plan": Plan,
     "claim": Claim,
     "watch": Watch,
@@ -505,6 +636,8 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("QRL_TRACEBACK"):
             raise
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        if type(error).__name__ == "OverBudget":  # by name: only a command that may spend imports it
+            return EXIT_BUDGET
         return EXIT_USAGE if isinstance(error, ValueError | TypeError) else EXIT_DATA
 
 

@@ -143,8 +143,31 @@ class AerBackend:
 
         return circuit.memo(("aer", self._token), build)
 
+    def describe(self, circuit: Circuit) -> dict[str, Any]:
+        """What a circuit becomes on the device: JSON values; empty without one.
+
+        ``layout`` says on which of its qubits ours start; ``depth`` and ``two_qubit_gates`` are those of the transpiled
+        circuit; ``calibration`` is the date of the device's data, None where it does not say.
+        """
+        if self._device is None:
+            return {}
+        fitted = self.fitted(circuit)
+        return {
+            "device": self._device.name,
+            "calibration": _calibrated(self._device),
+            "layout": list(fitted.layout),
+            "depth": fitted.circuit.depth(),
+            "two_qubit_gates": fitted.circuit.num_nonlocal_gates(),
+        }
+
     def _tensor(self, values: Floats, like: Tensor) -> Tensor:
         return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+
+
+def _calibrated(device: Any) -> str | None:
+    properties = getattr(device, "properties", None)
+    date = getattr(properties() if callable(properties) else None, "last_update_date", None)
+    return None if date is None else date.isoformat()
 
 
 @cache
