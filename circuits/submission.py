@@ -13,13 +13,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 from circuits.journal import Budget, Intent, Job, Journal, Record
 
-__all__ = ["JobFailed", "Refused", "Service", "StillRunning", "Submitter", "Waits"]
+__all__ = ["JobFailed", "Refused", "Service", "Spending", "StillRunning", "Submitter", "Waits"]
 
 CLOCKS_APART = 600.0
 """Seconds by which the clocks of host and service may differ."""
@@ -86,6 +86,23 @@ class Waits:
     retry: float = 1.0
     retry_most: float = 300.0
     sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What a backend that costs money needs before it asks for anything.
+
+    Attributes:
+        journal: of the account.
+        budget: of the project.
+        project: what the requests are for.
+        waits: how long to wait for what.
+    """
+
+    journal: Journal
+    budget: Budget
+    project: str
+    waits: Waits = field(default_factory=Waits)
 
 
 class Submitter:
