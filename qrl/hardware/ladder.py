@@ -76,6 +76,11 @@ class Ladder:
     missing: tuple[str, ...]
     continuous: bool
 
+    @property
+    def simulated(self) -> bool:
+        """Whether the last rung is no machine."""
+        return not self.rungs[-1].line["jobs"]
+
     def to_dict(self) -> dict[str, Any]:
         """JSON values; an infinite number of shots is null."""
         return {
@@ -287,7 +292,7 @@ def sentence(ladder: Ladder) -> str:
     assert same is not None
     assert same.value is not None
     return (
-        f"On {ladder.device} the weights of {ladder.run} return {short(last.line['return_mean'])} where the noiseless"
+        f"On {ladder.device}{' (simulated)' if ladder.simulated else ''} the weights of {ladder.run} return {short(last.line['return_mean'])} where the noiseless"
         f" policy returns {short(first.line['return_mean'])}, and take the same action at {100 * same.value:.1f} % of"
         " its states."
     )

@@ -20,7 +20,8 @@ def ladder_page(ladder: Ladder) -> str:
             f"<header><h1>{html.escape(ladder.run)}</h1><p>{html.escape(ladder.environment)} · from simulation to "
             f"{html.escape(ladder.device)}</p></header>",
             f'<section class="card verdict"><p class="sentence">{html.escape(sentence(ladder))}</p></section>',
-            '<div class="figures-grid below">',
+            f'<div class="below">{_legend(ladder)}</div>',
+            '<div class="figures-grid">',
             plot("returns", "Return by rung", 320, note="Bars: 95 % intervals, whole episodes resampled."),
             plot(
                 "agreement",
@@ -37,7 +38,6 @@ def ladder_page(ladder: Ladder) -> str:
                 "line its limit with infinitely many shots.",
             ),
             "</div>",
-            _legend(ladder),
             f'<section class="card">{table(rung_grid(ladder), "agents")}'
             f'<p class="note">{html.escape(rung_grid(ladder).note)}</p></section>',
             f'<section class="card">{table(curve_grid(ladder), "agents")}'

@@ -140,8 +140,8 @@ def check_fits(submission: Submission, remaining: float | None = None) -> None:
     state = f"{spent:g} s of it are spent, {others:g} s of others in flight"
     if most + others > budget.seconds:
         raise OverBudget(
-            f"--budget-seconds: {budget.seconds:g} do not hold the {most:,.1f} s that this may take ({state}); raise it,"
-            " or ask for fewer --episodes, --steps or --shots"
+            f"--budget-seconds: {budget.seconds:g} do not hold the {most:,.1f} s that this may take ({state});"
+            " raise it, or ask for fewer --episodes, --steps or --shots"
         )
     if (
         budget.money is not None
