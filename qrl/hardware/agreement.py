@@ -59,7 +59,7 @@ class Visited:
         if value in (0.0, 1.0):
             # resampling sees no spread here; the exact binomial interval does, an episode counting as one look
             edge = 0.025 ** (1.0 / n)
-            low, high = ([0.0], [1.0 - edge]) if value == 0.0 else ([edge], [1.0])
+            return Estimate(value, 0.0, 1.0 - edge, n) if value == 0.0 else Estimate(value, edge, 1.0, n)
         return Estimate(value, low[0], high[0], n)
 
     def resampled(self, same: Floats) -> tuple[Floats, list[float | None], list[float | None], Floats]:

@@ -272,7 +272,7 @@ def _needed(each: Curve) -> Cell:
     def text(number: float) -> str:
         return "∞" if np.isinf(number) else f"{number:,.0f}"
 
-    interval = "" if low is None or high is None else f"{text(low)} to {text(high)}"
+    interval = "" if low is None or high is None or np.isinf(low) else f"{text(low)} to {text(high)}"
     return Cell(bound if np.isinf(value) else f"{value:,.0f}", interval)
 
 
@@ -291,8 +291,9 @@ def sentence(ladder: Ladder) -> str:
     same = last.agreement
     assert same is not None
     assert same.value is not None
+    kind = " (simulated)" if ladder.simulated else ""
     return (
-        f"On {ladder.device}{' (simulated)' if ladder.simulated else ''} the weights of {ladder.run} return {short(last.line['return_mean'])} where the noiseless"
-        f" policy returns {short(first.line['return_mean'])}, and take the same action at {100 * same.value:.1f} % of"
-        " its states."
+        f"On {ladder.device}{kind} the weights of {ladder.run} return {short(last.line['return_mean'])} where the"
+        f" noiseless policy returns {short(first.line['return_mean'])}, and take the same action at"
+        f" {100 * same.value:.1f} % of its states."
     )

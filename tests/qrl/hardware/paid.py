@@ -6,6 +6,7 @@ import os
 import runpy
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 
@@ -65,6 +66,9 @@ class PaidBackend:
         usage += Usage(jobs=1, job_ids=(record.job_id,))
         self._maybe_die()
         return Expectations(values, torch.full_like(values, 1 / math.sqrt(shots)), usage)
+
+    def estimate(self, circuit, observables, rows, shots):
+        return SimpleNamespace(seconds=SECONDS, depth=7, two_qubit_gates=3, source="the machine's price list")
 
     answered = 0
 
