@@ -435,48 +435,6 @@ class Jobs:
 
 
 @dataclass(frozen=True)
-class Pack:
-    """Keep what came of a study's finished runs in one file: enough to report from, and to go on with elsewhere."""
-
-    dir: tyro.conf.Positional[Path]
-    """The study's folder."""
-    file: tyro.conf.Positional[Path]
-    """The file to write; one that is there is replaced."""
-    agents: str | None = None
-    """Comma-separated names; all agents by default."""
-    seeds: str | None = None
-    """Half-open range a:b; all seeds by default."""
-
-    def __call__(self) -> int:
-        """Pack; the exit code."""
-        from qrl.study.parts import pack
-        from qrl.study.recipe import parse_seeds
-
-        seeds = None if self.seeds is None else parse_seeds(self.seeds)
-        agents = None if self.agents is None else self.agents.split(",")
-        print(f"{pack(self.dir, self.file, seeds, agents)} runs written to {self.file}")
-        return 0
-
-
-@dataclass(frozen=True)
-class Unpack:
-    """Lay the runs of packed parts into their study's folder; a run that is there stays as it is."""
-
-    files: tyro.conf.Positional[tuple[Path, ...]]
-    """The parts of one study."""
-    out: Path = Path("runs")
-    """Where study folders go."""
-
-    def __call__(self) -> int:
-        """Unpack; the exit code."""
-        from qrl.study.parts import unpack
-
-        folder, added = unpack(self.files, self.out)
-        print(f"{added} runs added to {os.path.relpath(folder)}")
-        return 0
-
-
-@dataclass(frozen=True)
 class Plan:
     """Say how many seeds a difference needs, simulated on the runs of a study that is there."""
 
@@ -820,8 +778,6 @@ COMMANDS: dict[str, Any] = {
     "ladder": Ladder,
     "submit": Submit,
     "jobs": Jobs,
-    "pack": Pack,
-    "unpack": Unpack,
     "plan": Plan,
     "claim": Claim,
     "watch": Watch,

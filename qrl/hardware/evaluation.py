@@ -17,6 +17,7 @@ from qrl.agents.build import child_seed
 from qrl.hardware.acting import Actor, Metered, Setting, Trained
 from qrl.ledger import Ledger
 from qrl.study.evaluation import Evaluation, Evaluator
+from qrl.study.pairs import short
 from qrl.study.recipe import Recipe
 from qrl.study.results import Run, read_lines
 from qrl.study.run import Lines
@@ -130,14 +131,18 @@ def record(outcome: Outcome, **more: Any) -> dict[str, Any]:
     """The line of an evaluation, as JSON values."""
     played, usage, mean = outcome.evaluation, outcome.usage, outcome.mean_return
     told = {} if played.successes is None else {"successes": list(played.successes)}
+    trained = outcome.trained
+    before = trained.run.evaluations[-1].get("return_mean") if trained.run.evaluations else None
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "run": outcome.trained.name,
-        "interactions": outcome.trained.step,
-        "parameters_sha256": outcome.trained.agent.parameters_sha256,
+        "run": trained.name,
+        "environment": trained.recipe.environment.id,
+        "interactions": trained.step,
+        "parameters_sha256": trained.agent.parameters_sha256,
         **outcome.setting.to_dict(),
         "return_mean": mean.value,
         "return_interval": None if mean.low is None else [mean.low, mean.high],
+        "return_in_training": before,
         "returns": list(played.returns),
         "lengths": list(played.lengths),
         **told,
@@ -173,39 +178,30 @@ def records(run: Run) -> list[dict[str, Any]]:
     return read_lines(run.directory / RECORDS)
 
 
-def in_simulation(run: Run) -> float | None:
-    """The mean return of the run's own last evaluation."""
-    return None if not run.evaluations else run.evaluations[-1].get("return_mean")
-
-
-def outcome_grid(outcomes: Sequence[Outcome]) -> Grid:
-    """A table of evaluations: one row a run, and one an agent over its seeds."""
-    rows = []
-    for outcome in outcomes:
-        usage, mean = outcome.usage, outcome.mean_return
-        before = in_simulation(outcome.trained.run)
+def record_grid(lines: Sequence[Mapping[str, Any]]) -> Grid:
+    """A table of evaluations of one study: one row a run, and one an agent over its seeds."""
+    rows: list[tuple[Cell, tuple[Cell, ...]]] = []
+    for line in lines:
+        before, jobs = line["return_in_training"], line["jobs"]
+        low, high = line["return_interval"] or (None, None)
+        mean = Estimate(line["return_mean"], low, high, len(line["returns"]))
         rows.append(
             (
-                Cell(outcome.trained.name, _how(outcome.setting)),
+                Cell(line["run"], _how(line)),
                 (
-                    estimate_cell(mean),
+                    _mean_cell(mean),
                     Cell("unknown" if before is None else f"{before:,.1f}"),
-                    Cell(f"{np.mean(outcome.evaluation.lengths):,.1f}"),
-                    Cell(f"{usage.hardware_executions:,}"),
-                    Cell("exact" if not usage.shots else f"{usage.shots:,}"),
-                    Cell(
-                        f"{usage.jobs:,}" if usage.jobs else f"{outcome.requests:,}",
-                        "" if usage.jobs else "local",
-                    ),
-                    Cell(f"{getattr(usage, 'qpu_seconds', 0.0):,.1f}" if usage.jobs else "none"),
-                    Cell(f"{outcome.seconds:,.1f}"),
+                    Cell(f"{np.mean(line['lengths']):,.1f}"),
+                    Cell(f"{line['hardware_executions']:,}"),
+                    Cell("exact" if not line["shots_taken"] else f"{line['shots_taken']:,}"),
+                    Cell(f"{jobs:,}" if jobs else f"{line['requests']:,}", "" if jobs else "local"),
+                    Cell(f"{line['qpu_seconds']:,.1f}" if jobs else "none"),
+                    Cell(f"{line['seconds']:,.1f}"),
                 ),
             )
         )
-    rows += _over_seeds(outcomes)
-    first = outcomes[0]
     return Grid(
-        title=f"{first.trained.recipe.environment.id} on {first.setting.backend}",
+        title=f"{lines[0]['environment']} on {lines[0]['backend']}",
         columns=(
             Cell("Return", "mean of episodes"),
             Cell("In training", "last evaluation"),
@@ -216,17 +212,16 @@ def outcome_grid(outcomes: Sequence[Outcome]) -> Grid:
             Cell("QPU seconds"),
             Cell("Seconds"),
         ),
-        rows=tuple(rows),
+        rows=(*rows, *_over_seeds(lines)),
         note="Under a return: its 95 % interval, whole episodes resampled; over seeds the interquartile mean, whole "
         "runs resampled. Weights of the last checkpoint, frozen.",
     )
 
 
-def _over_seeds(outcomes: Sequence[Outcome]) -> list[tuple[Cell, tuple[Cell, ...]]]:
+def _over_seeds(lines: Sequence[Mapping[str, Any]]) -> list[tuple[Cell, tuple[Cell, ...]]]:
     agents: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        run = outcome.trained.run
-        agents.setdefault(f"{run.study}/{run.agent}", []).append(outcome.evaluation.mean)
+    for line in lines:
+        agents.setdefault(line["run"].rpartition("/")[0], []).append(line["return_mean"])
     return [
         (Cell(name, f"{len(means)} seeds"), (estimate_cell(stratified_bootstrap([means])), *[Cell("")] * 7))
         for name, means in agents.items()
@@ -234,10 +229,17 @@ def _over_seeds(outcomes: Sequence[Outcome]) -> list[tuple[Cell, tuple[Cell, ...
     ]
 
 
-def _how(setting: Setting) -> str:
-    shots = setting.shots_taken
+def _mean_cell(mean: Estimate) -> Cell:
+    if mean.low is None or mean.high is None:
+        return Cell(short(mean.value or 0.0), f"no interval: {mean.n} episode{'s' if mean.n != 1 else ''}")
+    return estimate_cell(mean)
+
+
+def _how(line: Mapping[str, Any]) -> str:
+    """Acting, shots, episodes and where these are cut, of a record."""
+    acting, shots = line["acting"], 1 if line["acting"] == "one-shot" else line["shots"]
     what = "exact" if shots is None else f"{shots:,} shot{'s' if shots > 1 else ''}"
-    if setting.acting == "adaptive":
+    if acting == "adaptive":
         what = "shots by its rule"
-    cut = "" if setting.steps is None else f", at most {setting.steps} steps"
-    return f"{setting.acting}, {what}, {setting.episodes} episodes{cut}"
+    cut = "" if line["steps"] is None else f", at most {line['steps']} steps"
+    return f"{acting}, {what}, {line['episodes']} episodes{cut}"
