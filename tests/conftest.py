@@ -1,9 +1,13 @@
-"""The marker `engine`: tests of the compiled engine."""
+"""The marker `engine`: tests of the compiled engine. The emulated cloud service is a package for all of them."""
 
 import contextlib
 import os
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `emulator`
 
 
 def pytest_configure() -> None:

@@ -198,8 +198,8 @@ class Machine:
                 result = ""
             with self._open() as books:
                 books.execute(
-                    "UPDATE jobs SET status = ?, reason = ?, code = ?, result = ?, ended = ?, charged = ?, executions = ?"
-                    " WHERE id = ?",
+                    "UPDATE jobs SET status = ?, reason = ?, code = ?, result = ?, ended = ?, charged = ?,"
+                    " executions = ? WHERE id = ?",
                     (status, reason, code, result, time.time(), seconds, executions, row["id"]),
                 )
 
