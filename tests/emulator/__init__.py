@@ -1,22 +1,14 @@
-"""IBM's quantum service on 127.0.0.1, for the real client: ``qiskit-ibm-runtime``, unpatched, led here by environment.
+"""IBM's cloud service on 127.0.0.1, for the real client: jobs run on Aer, and everything that goes wrong can be ordered.
 
-A real HTTP server with the REST surface that the client calls, running jobs on Aer as a five-qubit machine,
-``ibm_loopback``, with its own bill, and with faults on order::
+``python tests/emulator --state DIR`` serves until it is stopped, and prints one line of JSON with the port and the
+environment that sends an unchanged qiskit-ibm-runtime there. ``Loopback(folder)`` is the same inside a test.
 
-    with Loopback() as service:
-        os.environ.update(service.environment)
-        service.inject("502-after")
-        ...
-        service.bill()["seconds"]
-
-or ``python -m tests.emulator --port 0 --state DIR``.
-
-What it proves, and what not: it was written from the client's source and the public documentation. Against it our own
-handling is tested: ids, repetitions, recovery, budget, decoding. It says nothing about the provider's side: how IBM
-queues, which errors it returns, what it charges, or whether it recognises a repeated submission.
+What it proves and what not: it was written from the client's source. It shows how this library handles ids, retries,
+lost replies, recovery, budgets and decoding. It shows nothing of the provider's queueing, error codes, billing or
+de-duplication, which only the provider knows.
 """
 
-from .faults import KINDS, PLACES
-from .loopback import Loopback, Settings
+from emulator.loopback import Loopback
+from emulator.machine import FAULTS, Machine
 
-__all__ = ["KINDS", "PLACES", "Loopback", "Settings"]
+__all__ = ["FAULTS", "Loopback", "Machine"]

@@ -1,154 +1,335 @@
-"""The service as a context manager."""
+"""The service's REST surface on 127.0.0.1, as the client of version 0.51 calls it."""
 
+import base64
 import json
-import tempfile
-from dataclasses import dataclass
+import re
+import socket
+import struct
+import threading
+import time
+from datetime import UTC, datetime
+from functools import lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
-from . import faults
-from .programs import Processor
-from .server import Server
-from .store import Store
+from emulator.machine import Machine
+from emulator.program import recorded
 
-
-@dataclass(frozen=True)
-class Settings:
-    """How the service behaves.
-
-    Attributes:
-        name: of its machine.
-        noise: whether the machine's recorded noise is simulated.
-        seed: of all sampling, None for another each time.
-        overhead: seconds charged for a job.
-        per_execution: and for every execution.
-        limit_seconds: that an instance may consume; its jobs stay queued from then on. None without limit.
-        longest: seconds after which every job is stopped.
-        queue_seconds: for which a job waits at least.
-        pace: real seconds that a charged second takes.
-        interactive_ttl: idle seconds for which a session is held, and charged.
-        sessions: whether the plan has them.
-        instances: the account's, by their CRN.
-        token: the only API key that is taken.
-        token_seconds: for which an access token is good.
-        late: seconds of the fault ``late``, where it does not say.
-        tick: seconds between two looks at the queue.
-    """
-
-    name: str = "ibm_loopback"
-    noise: bool = False
-    seed: int | None = 0
-    overhead: float = 2.0
-    per_execution: float = 260e-6
-    limit_seconds: float | None = 600.0
-    longest: float = 10_800.0
-    queue_seconds: float = 0.0
-    pace: float = 0.0
-    interactive_ttl: float = 60.0
-    sessions: bool = True
-    instances: tuple[str, ...] = ("crn:v1:bluemix:public:quantum-computing:us-east:a/loopback:instance-0::",)
-    token: str = "loopback-token"
-    token_seconds: float = 3600.0
-    late: float = 1.0
-    tick: float = 0.01
-
-    def described(self, jobs):
-        """Jobs without what they run and what came of it."""
-        left_out = ("params", "result", "fate", "looks", "tags")
-        return [
-            {**{k: v for k, v in job.items() if k not in left_out}, "tags": json.loads(job["tags"])}
-            for job in jobs
-        ]
+NAME = "ibm_loopback"
+CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/0123456789abcdef0123456789abcdef:11111111-2222-3333-4444-555555555555::"
+TOKEN = "CANARY-token-of-the-loopback-service"
+API = "/experimental"
 
 
 class Loopback:
-    """A service on 127.0.0.1 for as long as a ``with`` block lasts.
+    """The service, running in a thread while the context lasts.
 
     Args:
-        state: folder of its state, which is kept; None: a new one, which is not.
-        port: 0 for a free one.
-        settings: fields of ``Settings``.
+        folder: of its books.
+        port: 0 takes a free one.
+        options: of ``Machine``.
 
     Attributes:
-        environment: variables that lead the client here.
+        environment: sends a client there that is built without arguments.
     """
 
-    def __init__(self, state=None, port=0, **settings):
-        self.settings = Settings(**settings)
-        self._port, self._state, self._own = port, state, None
+    def __init__(self, folder, port=0, **options):
+        self.machine = Machine(folder, **options)
+        handler = type("Handler", (_Handler,), {"machine": self.machine})
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self.port = self._server.server_address[1]
+        base = f"http://127.0.0.1:{self.port}"
+        handler.base = base
+        home = Path(folder) / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        self.environment = {
+            "QISKIT_IBM_TOKEN": TOKEN,
+            "QISKIT_IBM_INSTANCE": CRN,
+            "QISKIT_IBM_CHANNEL": "ibm_quantum_platform",
+            "QISKIT_IBM_URL": base + API,
+            "IAM_URL": base,
+            "GLOBAL_SEARCH_URL": base,
+            "GLOBAL_CATALOG_URL": base + "/api/v1",
+            "HOME": str(home),  # no account file of the user's is read
+        }
 
     def __enter__(self):
-        """Start."""
-        if self._state is None:
-            self._own = tempfile.TemporaryDirectory(prefix="loopback-")
-        folder = Path(self._own.name if self._own else self._state)
-        self.home = folder / "home"  # no account file of the user's is read
-        self.home.mkdir(parents=True, exist_ok=True)
-        self.store = Store(folder / "service.sqlite", self.settings.interactive_ttl)
-        processor = Processor(self.settings.name, self.settings.noise, self.settings.seed)
-        self.server = Server(self._port, self.store, processor, self.settings)
+        self._thread.start()
         return self
 
     def __exit__(self, *_):
-        """Stop; what is queued is kept with the state."""
-        self.server.stop()
-        self.store.close()
-        if self._own is not None:
-            self._own.cleanup()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5.0)
 
-    @property
-    def port(self):
-        """Where it listens."""
-        return self.server.server_address[1]
+    def __getattr__(self, name):
+        return getattr(self.machine, name)
 
-    @property
-    def url(self):
-        """Where it is."""
-        return f"http://127.0.0.1:{self.port}"
 
-    @property
-    def environment(self):
-        """Variables that lead the client here."""
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    machine = None
+    base = ""
+
+    def log_message(self, *_):
+        """Stay quiet."""
+
+    def do_GET(self):
+        self._answer("GET")
+
+    def do_POST(self):
+        self._answer("POST")
+
+    def do_DELETE(self):
+        self._answer("DELETE")
+
+    def do_PATCH(self):
+        self._answer("PATCH")
+
+    def do_PUT(self):
+        self._answer("PUT")
+
+    def _answer(self, method):
+        url = urlsplit(self.path)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        path, query = url.path.removeprefix(API), parse_qs(url.query)
+        self.machine.called(method, path)
+        if method == "GET" and re.match(r"/jobs", path):
+            fault = self.machine.next_fault("read")
+            if fault == "dropped-read":
+                return self._cut()
+            if fault is not None:
+                return self._error(int(fault[:3]))
+        for verb, pattern, answer in _ROUTES:
+            found = re.fullmatch(pattern, path)
+            if verb == method and found:
+                return answer(self, *found.groups(), query=query, body=body)
+        return self._error(404)
+
+    # ------------------------------------------------------------------ replies
+
+    def _send(self, data, status=200, headers=()):
+        text = data if isinstance(data, str) else json.dumps(data)
+        raw = b"" if status == 204 else text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        for name, value in headers:
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def _error(self, status, headers=()):
+        self._send({"errors": [{"code": status, "message": f"error {status}"}]}, status, headers)
+
+    def _cut(self):
+        """Reset the connection: the client never learns what became of its request."""
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    # ------------------------------------------------------------------ account
+
+    def token(self, **_):
+        now = int(time.time())
+        parts = [{"alg": "HS256"}, {"iat": now, "exp": now + 3600}]
+        jwt = ".".join(base64.urlsafe_b64encode(json.dumps(p).encode()).decode().rstrip("=") for p in parts)
+        self._send(
+            {
+                "access_token": f"{jwt}.c2lnbmF0dXJl",
+                "refresh_token": "none",
+                "token_type": "Bearer",
+                "expires_in": 3600,
+                "expiration": now + 3600,
+            }
+        )
+
+    def search(self, **_):
+        item = {
+            "crn": CRN,
+            "name": "loopback",
+            "service_plan_unique_id": "plan",
+            "doc": {"extensions": {"backend": NAME}},
+            "tags": [],
+        }
+        self._send({"items": [item], "limit": 100})
+
+    def plan(self, _, **__):
+        self._send({"overview_ui": {"en": {"display_name": "open"}}, "metadata": {"pricing": {"type": "free"}}})
+
+    def usage(self, **_):
+        spent = self.machine.bill()
+        self._send(
+            {
+                "instance_id": CRN,
+                "usage_limit_seconds": self.machine.limit,
+                "usage_consumed_seconds": spent,
+                "usage_limit_reached": spent >= self.machine.limit,
+            }
+        )
+
+    # ------------------------------------------------------------------ machines
+
+    def backends(self, **_):
+        status = {"name": "online", "reason": "available"}
+        self._send({"devices": [{"name": NAME, "qubits": 5, "status": status, "queue_length": 0}]})
+
+    def configuration(self, **_):
+        self._send(_recorded("conf_filename"))
+
+    def properties(self, **_):
+        self._send(_recorded("props_filename"))
+
+    def status(self, **_):
+        self._send({"state": True, "status": "active", "length_queue": 0, "backend_version": "1.0", "message": "active"})
+
+    # ------------------------------------------------------------------ jobs
+
+    def submit(self, body=b"", **_):
+        fault = self.machine.next_fault("post")
+        if fault in ("502-before", "401", "400"):
+            return self._error(int(fault[:3]))
+        if fault in ("429", "429-later"):
+            return self._error(429, [("Retry-After", "1")] if fault == "429-later" else [])
+        request = json.loads(body)
+        ids = [self.machine.accept(request, fault) for _ in range(3 if fault == "duplicate" else 1)]
+        if fault == "502-after":
+            return self._error(502)
+        if fault == "dropped":
+            return self._cut()
+        if fault == "malformed":
+            return self._send("{ this is no JSON")
+        return self._send({"id": ids[0], "backend": request.get("backend")})
+
+    def list_jobs(self, query=None, **_):
+        tags, session = query.get("tags", []), query.get("session_id", [None])[0]
+        after = query.get("created_after", [None])[0]
+        found = self.machine.find(tags, None if after is None else datetime.fromisoformat(after).timestamp(), session)
+        skip, limit = int(query.get("offset", ["0"])[0]), int(query.get("limit", ["10"])[0])
+        jobs = [self._told(self.machine.job(job)) for job in found[skip : skip + limit]]
+        self._send({"jobs": jobs, "count": len(found), "limit": limit, "offset": skip})
+
+    def get_job(self, job_id, **_):
+        row = self.machine.job(job_id)
+        return self._error(404) if row is None else self._send(self._told(row))
+
+    def results(self, job_id, **_):
+        row = self.machine.job(job_id)
+        return self._error(404) if row is None or row["status"] != "Completed" else self._send(row["result"] or "")
+
+    def metrics(self, job_id, **_):
+        row = self.machine.job(job_id)
+        if row is None:
+            return self._error(404)
+        times = {"created": row["created"], "running": row["started"], "finished": row["ended"]}
+        stamps = {name: _iso(value) for name, value in times.items()}
+        return self._send({"timestamps": stamps, "usage": self.machine.usage_of(job_id)})
+
+    def logs(self, _, **__):
+        self._send("")
+
+    def cancel(self, job_id, **_):
+        if self.machine.job(job_id) is None:
+            return self._error(404)
+        return self._send("", 204) if self.machine.cancel(job_id) else self._error(409)
+
+    def retag(self, _, **__):
+        self._send("", 204)
+
+    def _told(self, row):
+        state = {"status": row["status"], "reason": row["reason"], "reason_code": row["code"]}
         return {
-            "QISKIT_IBM_TOKEN": self.settings.token,
-            "QISKIT_IBM_INSTANCE": self.settings.instances[0],
-            "QISKIT_IBM_URL": f"{self.url}/experimental",  # the word keeps the client from rewriting the host
-            "QISKIT_IBM_CHANNEL": "ibm_quantum_platform",
-            "IAM_URL": self.url,
-            "GLOBAL_SEARCH_URL": self.url,
-            "GLOBAL_CATALOG_URL": f"{self.url}/api/v1",
-            "HOME": str(self.home),
-            "NO_PROXY": "127.0.0.1",
+            "id": row["id"],
+            "program": {"id": "executor"},
+            "backend": row["backend"],
+            "tags": json.loads(row["tags"]),
+            "session_id": row["session"],
+            "created": _iso(row["created"]),
+            "state": state,
+            "status": row["status"],
+            "cost": row["cost"],
+            "estimated_running_time_seconds": None,
         }
 
-    def bill(self, instance=None):
-        """Seconds charged: ``seconds``, of it ``jobs`` and ``idle`` sessions; ``count`` of jobs."""
-        return self.store.bill(instance)
+    # ------------------------------------------------------------------ sessions
 
-    def jobs(self, **equal):
-        """All jobs, oldest first, as dictionaries: id, status, charged, executions, tags, session, code, ..."""
-        return self.settings.described(self.store.jobs(**equal))
+    def open_session(self, body=b"", **_):
+        request = json.loads(body or b"{}")
+        session = self.machine.open_session(request.get("mode", "dedicated"), request.get("max_ttl"))
+        self.get_session(session)
 
-    def inject(self, kind, times=1, on="submit", **options):
-        """Order a fault; see ``faults.inject``."""
-        faults.inject(self.store, kind, times, on, **options)
+    def get_session(self, session, **_):
+        row = self.machine.session(session)
+        if row is None:
+            return self._error(404)
+        is_open = row["closed"] is None
+        return self._send(
+            {
+                "id": row["id"],
+                "backend_name": NAME,
+                "mode": row["mode"],
+                "state": "open" if is_open else "closed",
+                "accepting_jobs": is_open,
+                "max_ttl": row["max_ttl"],
+                "elapsed_time": (row["closed"] or time.time()) - row["opened"],
+            }
+        )
 
-    def schedule(self, kinds, count, share=1.0, seed=0):
-        """Order faults for the next submissions; see ``faults.schedule``."""
-        faults.schedule(self.store, kinds, count, share, seed)
+    def close_session(self, session, **_):
+        if self.machine.session(session) is None:
+            return self._error(404)
+        self.machine.close_session(session)
+        return self._send("", 204)
 
-    def pending(self):
-        """How many faults are ordered and have not happened."""
-        return self.store.pending()
+    # ------------------------------------------------------------------ orders
 
-    def clear(self):
-        """Take back all orders."""
-        self.store.clear()
+    def inject(self, body=b"", **_):
+        order = json.loads(body)
+        self.machine.inject(order["kind"], order.get("times", 1))
+        self._send({})
 
-    @property
-    def requests(self):
-        """How many requests came."""
-        return self.server.requests
+    def books(self, **_):
+        self._send({"bill": self.machine.bill(), "jobs": self.machine.jobs()})
 
-    def count(self, place):
-        """How many requests came to a place; see ``faults.PLACES``, also ``token`` and ``search``."""
-        return self.server.by_place.get(place, 0)
+
+_ROUTES = (
+    ("POST", "/identity/token", _Handler.token),
+    ("POST", "/v3/resources/search", _Handler.search),
+    ("GET", "/api/v1/(plan)", _Handler.plan),
+    ("GET", "/instances/usage", _Handler.usage),
+    ("GET", "/backends", _Handler.backends),
+    ("GET", f"/backends/{NAME}/configuration", _Handler.configuration),
+    ("GET", f"/backends/{NAME}/properties", _Handler.properties),
+    ("GET", f"/backends/{NAME}/status", _Handler.status),
+    ("POST", "/jobs", _Handler.submit),
+    ("GET", "/jobs", _Handler.list_jobs),
+    ("GET", r"/jobs/([^/]+)", _Handler.get_job),
+    ("GET", r"/jobs/([^/]+)/results", _Handler.results),
+    ("GET", r"/jobs/([^/]+)/metrics", _Handler.metrics),
+    ("GET", r"/jobs/([^/]+)/logs", _Handler.logs),
+    ("POST", r"/jobs/([^/]+)/cancel", _Handler.cancel),
+    ("PUT", r"/jobs/([^/]+)/tags", _Handler.retag),
+    ("POST", "/sessions", _Handler.open_session),
+    ("GET", r"/sessions/([^/]+)", _Handler.get_session),
+    ("PATCH", r"/sessions/([^/]+)", _Handler.close_session),
+    ("DELETE", r"/sessions/([^/]+)/close", _Handler.close_session),
+    ("POST", "/emulator/faults", _Handler.inject),
+    ("GET", "/emulator/books", _Handler.books),
+)
+
+
+@lru_cache(maxsize=4)
+def _recorded(which):
+    machine = recorded()
+    data = json.loads((Path(machine.dirname) / getattr(machine, which)).read_text())
+    data["backend_name"] = NAME
+    if which == "conf_filename":
+        data["simulator"] = False
+    return data
+
+
+def _iso(moment):
+    return None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")

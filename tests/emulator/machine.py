@@ -117,16 +117,10 @@ class Machine:
         """A job as it is now, None where there is none; one whose turn has come runs."""
         with self._open() as books:
             row = books.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
-        if (
-            row is not None
-            and row["status"] in ("Queued", "Paused")
-            and time.time() >= row["created"] + self.queue
-        ):
+        if row is not None and row["status"] in ("Queued", "Paused") and time.time() >= row["created"] + self.queue:
             if row["fault"] == "unknown-status" and row["asked"] < 2:
                 with self._open() as books:
-                    books.execute(
-                        "UPDATE jobs SET asked = asked + 1, status = 'Paused' WHERE id = ?", (job_id,)
-                    )
+                    books.execute("UPDATE jobs SET asked = asked + 1, status = 'Paused' WHERE id = ?", (job_id,))
                     return books.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
             self._run(row)
             with self._open() as books:
@@ -136,9 +130,7 @@ class Machine:
     def find(self, tags=(), after=None, session=None):
         """Jobs with all these tags, latest first."""
         with self._open() as books:
-            rows = books.execute(
-                "SELECT id, tags, created, session FROM jobs ORDER BY number DESC"
-            ).fetchall()
+            rows = books.execute("SELECT id, tags, created, session FROM jobs ORDER BY number DESC").fetchall()
         return [
             row["id"]
             for row in rows
@@ -162,9 +154,7 @@ class Machine:
             books.execute("UPDATE jobs SET asked = asked + 1 WHERE id = ?", (job_id,))
         if row["fault"] == "no-usage":
             return {}
-        if row["status"] in ("Queued", "Running", "Paused") or (
-            row["fault"] == "late-usage" and row["asked"] < 3
-        ):
+        if row["status"] in ("Queued", "Running", "Paused") or (row["fault"] == "late-usage" and row["asked"] < 3):
             return {"status": "pending"}
         return {"status": "completed", "qpu_charge_time_seconds": row["charged"]}
 
@@ -174,9 +164,7 @@ class Machine:
                 now = books.execute("SELECT status FROM jobs WHERE id = ?", (row["id"],)).fetchone()["status"]
                 if now not in ("Queued", "Paused"):
                     return
-                books.execute(
-                    "UPDATE jobs SET status = 'Running', started = ? WHERE id = ?", (time.time(), row["id"])
-                )
+                books.execute("UPDATE jobs SET status = 'Running', started = ? WHERE id = ?", (time.time(), row["id"]))
             status, reason, code, result, executions = "Completed", None, None, None, 0
             if row["fault"] == "failed":
                 status, reason, code = "Failed", "an internal error", 9999
@@ -187,12 +175,7 @@ class Machine:
                     status, reason, code = "Failed", f"{type(error).__name__}: {error}", 1000
             seconds = 0.0 if status == "Failed" else JOB_SECONDS + EXECUTION_SECONDS * executions
             if status != "Failed" and (row["fault"] == "max-time" or (row["cost"] and seconds > row["cost"])):
-                status, reason, code, result = (
-                    "Cancelled",
-                    "ran longer than its maximum execution time",
-                    1305,
-                    None,
-                )
+                status, reason, code, result = "Cancelled", "ran longer than its maximum execution time", 1305, None
                 seconds = float(row["cost"] or seconds)
             if row["fault"] == "empty":
                 result = ""
@@ -239,9 +222,7 @@ class Machine:
         """A session or batch; its id."""
         session = uuid.uuid4().hex
         with self._open() as books:
-            books.execute(
-                "INSERT INTO sessions VALUES (?, ?, ?, ?, NULL)", (session, mode, max_ttl, time.time())
-            )
+            books.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, NULL)", (session, mode, max_ttl, time.time()))
         return session
 
     def session(self, session):
@@ -252,9 +233,7 @@ class Machine:
     def close_session(self, session):
         """End a session."""
         with self._open() as books:
-            books.execute(
-                "UPDATE sessions SET closed = coalesce(closed, ?) WHERE id = ?", (time.time(), session)
-            )
+            books.execute("UPDATE sessions SET closed = coalesce(closed, ?) WHERE id = ?", (time.time(), session))
 
     def open_sessions(self):
         """Sessions that nobody closed."""
