@@ -196,7 +196,9 @@ class Submitter:
         if record.state == "SUBMITTING":
             record = self._reconcile(record, None)
         if record.state in ("FETCHED", "DONE"):
-            self._charge_all(record)
+            # one that was fetched by a process that died may not be charged yet
+            if record.state == "FETCHED" or any(j["seconds"] is None for j in self.journal.jobs(tag)):
+                self._charge_all(record)
             return self.journal.reply(record)
         if record.state == "FAILED":
             raise JobFailed(f"{tag}: {record.reason}")

@@ -218,7 +218,7 @@ class IBMService:
         """
         if self._machine is None:
             client = self.client
-            self._machine = safely(lambda: client.backend(self._device), "machine")
+            self._machine = safely(lambda: client.backend(self._device), f"machine {self._device}")
             status = safely(self._machine.status, "status")
             if not status.operational:
                 self._machine = None
@@ -348,7 +348,10 @@ def _job(job: Any) -> Job:
     """The client's job in our terms; costs are asked for once it is final."""
     status = _STATUS.get(str(job.status()), str(job.status()).lower())
     created = job.creation_date
-    reason = job.error_message() if status == "failed" else None
+    reason = None
+    if status == "failed":
+        with suppress(Exception):  # why it failed is worth less than that it did
+            reason = job.error_message()
     if reason and _MAX_TIME_REASON in str(reason):
         reason = "stopped at its maximum execution time"
     seconds = queued = None

@@ -17,7 +17,8 @@ from emulator.machine import Machine
 from emulator.program import recorded
 
 NAME = "ibm_loopback"
-CRN = "crn:v1:bluemix:public:quantum-computing:us-east:a/0123456789abcdef0123456789abcdef:11111111-2222-3333-4444-555555555555::"
+ACCOUNT = "0123456789abcdef0123456789abcdef"
+CRN = f"crn:v1:bluemix:public:quantum-computing:us-east:a/{ACCOUNT}:11111111-2222-3333-4444-555555555555::"
 TOKEN = "CANARY-token-of-the-loopback-service"
 API = "/experimental"
 
@@ -232,11 +233,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def results(self, job_id, **_):
         row = self.machine.job(job_id)
-        return (
-            self._error(404)
-            if row is None or row["status"] != "Completed"
-            else self._send(row["result"] or "")
-        )
+        if row is None or row["status"] not in ("Completed", "Failed", "Cancelled"):
+            return self._error(404)
+        # the client reads here too why a job failed
+        return self._send((row["result"] if row["status"] == "Completed" else row["reason"]) or "")
 
     def metrics(self, job_id, **_):
         row = self.machine.job(job_id)
