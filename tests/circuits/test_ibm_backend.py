@@ -75,7 +75,7 @@ class Nobody:
     [
         ({"private": True}, "private"),
         ({"mode": "session"}, "max_time"),
-        ({"mode": "sesion"}, "session"),
+        ({"mode": "sitting"}, "mode"),
         ({"mode": "session", "max_time": 0}, "max_time"),
         ({"max_execution_seconds": -5}, "max_execution_seconds"),
         ({"max_execution_seconds": 0}, "max_execution_seconds"),
