@@ -48,9 +48,11 @@ def load_settings(overrides: Iterable[str] = (), stored: Mapping[str, Any] | Non
             why, fix = "is a credential", "leave it to the environment or the client's account file"
             raise InputError("--set", path, why, fix)
         apply_override(data, override)
-    for name in data:
-        if name not in ("waits", "ibm"):
-            raise InputError("--set", name, "leads nowhere", nearest(name, ("waits", "ibm")))
+    for name, values in data.items():
+        if name not in ("waits", "ibm") or not isinstance(values, dict):
+            raise InputError(
+                "--set", name, "leads nowhere", nearest(name, ("waits", "ibm")) + ", with a dot behind"
+            )
     for name, value in data["waits"].items():
         if name not in _WAITS:
             raise InputError("--set", f"waits.{name}", "leads nowhere", nearest(name, _WAITS))
@@ -66,4 +68,13 @@ def named_backend(name: str, settings: Settings) -> Backend:
     Raises:
         ValueError: an unknown name, or options that it does not have.
     """
+    kind, _, target = name.partition(":")
+    if kind == "ibm":
+        from circuits.backends.ibm import IBMBackend
+
+        return IBMBackend(target or None, options=settings.ibm)
+    if settings.ibm:
+        raise InputError(
+            "--set", f"ibm.{next(iter(settings.ibm))}", f"is no option of {name}", "leave it out"
+        )
     return get_backend(name)

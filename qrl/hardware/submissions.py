@@ -188,14 +188,16 @@ def _evaluated(submission: Submission, run: Path, digest: str, watching: Watchin
     with watching(trained.name) as watch:
         outcome = evaluate(trained, submission.setting, backend, watch)
     journal = Journal(submission.journal)
-    tags = {r.tag for r in journal.records(submission.project) if r.job_id in set(outcome.usage.job_ids)}
-    jobs = [job for tag in tags for job in journal.jobs(tag)]
+    answered = {r.tag for r in journal.records(submission.project) if r.job_id in set(outcome.usage.job_ids)}
+    jobs = [job for tag in sorted(answered) for job in journal.jobs(tag)]
     line = record(
         outcome,
         submission=submission.project,
         options=submission.settings.to_dict()["ibm"],
         # the journal's, not this process's: what earlier ones paid for is part of the result
+        jobs=len(jobs),
         qpu_seconds=math.fsum(job["seconds"] or 0.0 for job in jobs),
+        queue_seconds=math.fsum(job["queued"] or 0.0 for job in jobs),
         duplicates=sum(job["duplicate"] for job in jobs),
         predicted_seconds=submission.seconds,
     )
