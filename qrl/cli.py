@@ -367,10 +367,10 @@ class Submit:
         from qrl.hardware.paying import costs_money, journal_path
         from qrl.hardware.planning import Price, plan, plan_grid
         from qrl.hardware.settings import load_settings, named_backend
-        from qrl.hardware.submissions import check_fits, prepare
+        from qrl.hardware.submissions import check_account, check_fits, prepare
 
         setting = Setting(self.backend, self.shots, self.acting, self.episodes, self.seed, self.steps)
-        settings = load_settings(self.set)
+        settings = load_settings(self.set).acting(self.acting, self.backend)
         backend = named_backend(self.backend, settings)
         found, left = trained_runs(self.dir)
         plans = [plan(trained, setting, backend) for trained in found]
@@ -387,6 +387,7 @@ class Submit:
             return Evaluate(
                 self.dir, self.backend, self.shots, self.acting, self.episodes, self.steps, self.seed
             )()
+        check_account(submission)
         submission.write()
         print(f"submission: {submission.project}")
         return _carry_out([submission])

@@ -12,8 +12,8 @@ import gymnasium as gym
 from circuits.backends import Backend
 from circuits.backends.protocol import count_settings
 from circuits.circuit import Circuit
-from circuits.observables import Observable
 from circuits.device_time import CIRCUIT_SECONDS, JOB_SECONDS, REPETITION_DELAY, Estimate, job_seconds
+from circuits.observables import Observable
 from qrl.agents.training_env import making
 from qrl.errors import InputError
 from qrl.hardware.acting import Setting, Trained

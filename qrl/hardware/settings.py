@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from circuits.backends import Backend, get_backend
@@ -25,6 +25,19 @@ class Settings:
 
     waits: Waits
     ibm: Mapping[str, Any]
+
+    def acting(self, acting: str, backend: str) -> Settings:
+        """These for a way of acting: a rule of shots reads the bit strings themselves, on ``ibm`` by the sampler.
+
+        Raises:
+            InputError: the estimator is asked for beside a rule.
+        """
+        if acting != "adaptive" or backend.partition(":")[0] != "ibm":
+            return self
+        if self.ibm.get("primitive", "sampler") != "sampler":
+            why = "gives no bit strings, which adaptive acting reads"
+            raise InputError("ibm.primitive", self.ibm["primitive"], why, "leave it out")
+        return replace(self, ibm={**self.ibm, "primitive": "sampler"})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; ``load_settings`` takes them back."""

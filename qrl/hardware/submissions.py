@@ -159,6 +159,16 @@ def check_fits(submission: Submission, remaining: float | None = None) -> None:
         )
 
 
+def check_account(submission: Submission) -> None:
+    """Refuse a submission that may not end within what the account has left; opens a connection.
+
+    Raises:
+        OverBudget: it does not fit.
+        RuntimeError: the account cannot be reached.
+    """
+    check_fits(submission, spending_backend(submission).remaining())  # type: ignore[attr-defined]
+
+
 Watching = Callable[[str], Any]
 """From a run's name to a context that gives what ``Evaluator.watch`` takes."""
 
@@ -220,6 +230,7 @@ def paid_rung(
         submission = prepare([planned], setting, settings, budget, journal)
         submission = replace(submission, seconds=(planned.seconds or 0.0) + (asked.seconds or 0.0))
         check_fits(submission)
+        check_account(submission)
         submission.write()
         with exclusive(submission.folder):
             line = _evaluated(submission, *submission.runs[0], watching)

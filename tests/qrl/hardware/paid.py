@@ -38,8 +38,8 @@ class PaidBackend:
         PaidBackend.connections += 1
         return Machine(os.environ["QRL_TEST_MACHINE"], PaidBackend.faults)
 
-    def service(self):
-        return self.machine()
+    def remaining(self):
+        return self.machine().remaining()
 
     def expectations(
         self, circuit, parameters, features, observables, shots=None, seed=None, *, differentiate=False
