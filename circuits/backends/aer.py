@@ -89,7 +89,7 @@ class AerBackend:
         variances = np.zeros_like(means)
         generator = None if shots is None else np.random.default_rng(_seed(seed))
         for group in commuting_groups(observables):
-            outcomes = outcomes_of(group, observables, circuit.n_qubits)
+            outcomes = outcome_table(group, observables, circuit.n_qubits)
             for rows in _chunks(len(features), circuit.n_qubits):
                 found = self.probabilities(circuit, angles[rows], group.basis)
                 if generator is None or shots is None:
@@ -225,7 +225,7 @@ def _misread(probabilities: Floats, readout: Floats) -> Floats:
     return probabilities
 
 
-def outcomes_of(group: CommutingGroup, observables: Sequence[Observable], n_qubits: int) -> Floats:
+def outcome_table(group: CommutingGroup, observables: Sequence[Observable], n_qubits: int) -> Floats:
     """What each reading contributes to each observable in this setting, ``(2 ** n_qubits, n_observables)``."""
     readings = np.arange(2**n_qubits)
     table = np.zeros((len(readings), len(observables)))

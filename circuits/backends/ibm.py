@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from circuits.backends._ibm_service import IBMService, Request, decode
-from circuits.backends.aer import outcomes_of
+from circuits.backends.aer import outcome_table
 from circuits.backends.primitive import Floats, PubBackend, estimated
 from circuits.backends.protocol import Capabilities, Usage, count_settings
 from circuits.circuit import Circuit
@@ -286,7 +286,7 @@ class IBMBackend(PubBackend):
         for group, result in zip(commuting_groups(observables), results, strict=True):
             bits = result.data.meas.to_bool_array(order="little")
             readings = (bits.astype(np.int64) << np.arange(circuit.n_qubits)).sum(-1)
-            values = outcomes_of(group, observables, circuit.n_qubits)[readings]
+            values = outcome_table(group, observables, circuit.n_qubits)[readings]
             means = means + values.mean(1)
             missing = np.where(values.any((0, 1)), np.nan, 0.0)
             variances = variances + (values.var(1, ddof=1) / shots if shots > 1 else missing)

@@ -55,7 +55,7 @@ class PubBackend:
         shots: int | None,
         seed: int | None,
     ) -> tuple[Floats, Floats, Usage]:
-        """Values and standard errors ``(N, n_observables)``, no observable holding an identity, and what else it cost."""
+        """Values and errors ``(N, n_observables)`` of observables without identities, and what else it cost."""
         raise NotImplementedError
 
     def expectations(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuits.backends import Backend, Capabilities, Expectations
-from circuits.backends.aer import AerBackend, outcomes_of
+from circuits.backends.aer import AerBackend, outcome_table
 from circuits.backends.protocol import forward_usage
 from circuits.circuit import Circuit
 from circuits.observables import Observable, commuting_groups
@@ -247,7 +247,7 @@ class Readings(Shots):
             self._found = []
             for group in commuting_groups(observables):
                 found = self._backend.probabilities(circuit, angles, group.basis)
-                table = outcomes_of(group, observables, circuit.n_qubits)
+                table = outcome_table(group, observables, circuit.n_qubits)
                 self._found.append((found / found.sum(1, keepdims=True), table))
             identity = "I" * circuit.n_qubits
             self._constant = np.array([observable.words.get(identity, 0.0) for observable in observables])
