@@ -100,7 +100,10 @@ def evaluate(
     """
     trained.check(setting, backend)
     metered = Metered(backend)
-    trained.move(metered, setting.shots if setting.acting != "one-shot" else 1)
+    shots = setting.shots_taken
+    if setting.acting == "adaptive" and not backend.capabilities.exact:
+        shots = trained.rule.rule.start  # the rule takes its own; without a number there would be no layer
+    trained.move(metered, shots)
     evaluator = make_evaluator(trained.recipe, setting)
     evaluator.watch = watch
     started = time.perf_counter()
