@@ -122,12 +122,12 @@ def evaluate(
 def describe(backend: Backend, circuit: Circuit) -> dict[str, Any]:
     """What is known of a circuit on a backend: JSON values, without what is not known.
 
-    ``layout`` (which of the device's qubits ours start on), ``depth`` and ``two_qubit_gates`` after transpilation, and
-    ``calibration``, the date of the device's data.
+    ``layout`` (which of the device's qubits ours start on), ``depth`` and ``two_qubit_gates`` after transpilation,
+    ``calibration``, the date of the device's data, and of a machine its mode and options.
     """
     tell = getattr(backend, "describe", None)
     found = {"backend": backend.name} | ({} if tell is None else dict(tell(circuit)))
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in found.items() if value is not None and key not in ("rows", "shots")}
 
 
 def record(outcome: Outcome, **more: Any) -> dict[str, Any]:
