@@ -203,8 +203,10 @@ class Published(_Looks):
     independent where the observables share shots; each look is another chance to err, and is not paid for; the noise
     does not know that expectation values end at 1. The noise of added shots is averaged with that before.
 
+    A backend without exact values, such as a machine, is asked for the shots themselves; the bound stays what it is.
+
     Raises:
-        TypeError, ValueError: of the numbers of shots, as stated there; when called, a backend without exact values.
+        TypeError, ValueError: of the numbers of shots, as stated there; when called, a backend without either.
 
     Source: Skolik et al., arXiv:2212.09431, and its public code.
     """
@@ -213,8 +215,8 @@ class Published(_Looks):
 
     def check(self, backend: Backend) -> None:
         """As ``StopRule``."""
-        if not backend.capabilities.exact:
-            why = f"has no exact values, to which {self.name!r} adds noise"
+        if not (backend.capabilities.exact or backend.capabilities.shots):
+            why = f"has neither exact values nor shots, which {self.name!r} needs"
             raise ValueError(f"backend: {backend.name!r} {why}; use 'auto'")
 
     def __call__(self, comparison: Comparison, features: Tensor) -> Decision:
@@ -222,21 +224,33 @@ class Published(_Looks):
         started = time.perf_counter()
         backend, circuit, observables = comparison.backend, comparison.circuit, comparison.observables
         self.check(backend)
-        result = backend.expectations(circuit, comparison.parameters, features, observables)
-        exact = result.values.detach().double().cpu().numpy()
         settings = count_settings(circuit, observables)
-        usage = Usage(executions=result.usage.executions, jobs=result.usage.jobs)
-        sums = np.zeros_like(exact)
+        usage, sums = Usage(), np.zeros((len(features), len(observables)))
+
+        def ask(rows: NDArray[np.int64] | slice, shots: int | None) -> Floats:
+            nonlocal usage
+            result = backend.expectations(circuit, comparison.parameters, features[rows], observables, shots)
+            usage = usage + result.usage
+            return np.asarray(result.values.detach().double().cpu().numpy())
+
+        exact = ask(slice(None), None) if backend.capabilities.exact else None
+        usage.hardware_executions = usage.shots = (
+            0  # of exact values; what hardware would run is counted by look
+        )
 
         def look(rows: NDArray[np.int64], more: int, total: int) -> Look:
-            noise = torch.randn(len(rows), exact.shape[1], dtype=torch.float64).numpy() / math.sqrt(more)
-            sums[rows] += more * (exact[rows] + noise)
+            if exact is None:
+                found = ask(rows, more)
+            else:
+                noise = torch.randn(len(rows), exact.shape[1], dtype=torch.float64).numpy()
+                found = exact[rows] + noise / math.sqrt(more)
+                usage.hardware_executions += len(rows) * settings
+                usage.shots += len(rows) * settings * more
+            sums[rows] += more * found
             values = sums[rows] / total @ comparison.weights.T + comparison.offsets
-            usage.hardware_executions += len(rows) * settings
-            usage.shots += len(rows) * settings * more
             return values.argmax(1), values, top_gap(values) >= 2.0 / math.sqrt(total)
 
-        choice, values, shots, decided = self._until_decided(len(exact), len(comparison.offsets), look)
+        choice, values, shots, decided = self._until_decided(len(features), len(comparison.offsets), look)
         usage.seconds = time.perf_counter() - started
         return Decision(choice, values, shots * settings, decided, usage)
 

@@ -101,12 +101,14 @@ class Spending:
         budget: of the project.
         project: what the requests are for.
         waits: how long to wait for what.
+        repeat_failed: whether a job that failed and was paid may be paid once more, see ``Submitter``.
     """
 
     journal: Journal
     budget: Budget
     project: str
     waits: Waits = field(default_factory=Waits)
+    repeat_failed: bool = False
 
 
 class Submitter:
@@ -117,13 +119,21 @@ class Submitter:
         service: where they run.
         budget: what may be spent.
         waits: how long to wait for what.
+        repeat_failed: whether a job that failed and was paid may be paid once more; a repetition that exists is
+            followed without.
     """
 
     def __init__(
-        self, journal: Journal, service: Service, budget: Budget, waits: Waits | None = None
+        self,
+        journal: Journal,
+        service: Service,
+        budget: Budget,
+        waits: Waits | None = None,
+        repeat_failed: bool = False,
     ) -> None:
         self.journal, self.service, self.budget = journal, service, budget
         self.waits = Waits() if waits is None else waits
+        self._repeat_failed = repeat_failed
         self._jitter = random.Random()  # an agent's own generators stay where they are
 
     def run(self, intent: Intent, payload: Callable[[], Any]) -> bytes:
@@ -145,15 +155,39 @@ class Submitter:
 
     def answer(self, intent: Intent, payload: Callable[[], Any]) -> tuple[Record, bytes]:
         """As ``run``, with the record whose reply it is."""
-        try:
-            tag = self.start(intent, payload).tag
-            raw = self.collect(tag)
-        except JobFailed:
-            if not self._was_free(intent.tag):
-                raise
-            tag = self.start(replace(intent, repetition=intent.repetition + 1), payload).tag
-            raw = self.collect(tag)
-        return self.journal.record(tag), raw
+        first, may_repeat = True, self._repeat_failed
+        while True:
+            try:
+                tag = self.start(intent, payload).tag
+                raw = self.collect(tag)
+                return self.journal.record(tag), raw
+            except JobFailed:
+                following = replace(intent, repetition=intent.repetition + 1)
+                # a repetition that is there was asked for before, and is followed
+                if self.journal.known(following.tag) is None and not (first and self._was_free(intent.tag)):
+                    if not may_repeat:
+                        raise
+                    may_repeat = False
+                intent, first = following, False
+
+    def cancel(self, tag: str) -> list[Job]:
+        """Stop the jobs of a tag, charge what they cost, and end the request; the jobs as they then are.
+
+        Raises:
+            KeyError: there is no such tag.
+        """
+        record = self.journal.record(tag)
+        found = self._read(lambda: self.service.find(tag, record.created - CLOCKS_APART))
+        if found:
+            self.journal.found(tag, found)
+        for job in found:
+            if not job.final:
+                self._read(partial(self.service.cancel, job.id))
+        ended = [self._wait(job.id) for job in found]
+        if record.live and not any(job.status == "done" for job in ended):
+            self.journal.failed(tag, "cancelled on request")
+        self._charge_all(self.journal.record(tag))
+        return ended
 
     def _was_free(self, tag: str) -> bool:
         """Whether the machine failed, and charged nothing for it."""

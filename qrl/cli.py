@@ -340,6 +340,8 @@ class Submit:
     """Money for a second on the processor; in the estimate US dollars at the list price by default."""
     max_jobs: int | None = None
     """Jobs that it may take in all."""
+    repeat_failed: bool = False
+    """Pay once more for a job that failed and was charged, such as one that was cancelled."""
     shots: int | None = None
     """Shots a measurement setting."""
     acting: Literal["greedy", "one-shot", "sampled", "adaptive"] = "greedy"
@@ -367,10 +369,10 @@ class Submit:
         from qrl.hardware.paying import costs_money, journal_path
         from qrl.hardware.planning import Price, plan, plan_grid
         from qrl.hardware.settings import load_settings, named_backend
-        from qrl.hardware.submissions import check_fits, prepare
+        from qrl.hardware.submissions import check_account, check_fits, prepare
 
         setting = Setting(self.backend, self.shots, self.acting, self.episodes, self.seed, self.steps)
-        settings = load_settings(self.set)
+        settings = load_settings(self.set).acting(self.acting, self.backend)
         backend = named_backend(self.backend, settings)
         found, left = trained_runs(self.dir)
         plans = [plan(trained, setting, backend) for trained in found]
@@ -380,13 +382,14 @@ class Submit:
         if budget is None:
             print("dry run: nothing was sent and no connection was opened")
             return 0
-        submission = prepare(plans, setting, settings, budget, journal_path(self.journal))
+        submission = prepare(plans, setting, settings, budget, journal_path(self.journal), self.repeat_failed)
         check_fits(submission)
         if not costs_money(backend):
             print(f"{backend.name} costs nothing; this is a rehearsal")
             return Evaluate(
                 self.dir, self.backend, self.shots, self.acting, self.episodes, self.steps, self.seed
             )()
+        check_account(submission)
         submission.write()
         print(f"submission: {submission.project}")
         return _carry_out([submission])
@@ -397,15 +400,15 @@ class Jobs:
     """List paid jobs, finish the submissions that are not, or cancel a job."""
 
     verb: tyro.conf.Positional[Literal["list", "collect", "cancel"]] = "list"
-    """list [DIR]; collect [DIR]: fetch what runs and go on within each submission's budget; cancel TAG."""
+    """list [DIR]; collect [DIR]: fetch what runs and go on within each submission's budget; cancel TAG or NAME."""
     what: tyro.conf.Positional[str | None] = None
-    """A run, an agent, a study or a root, all submissions by default; or the tag of a job."""
+    """A run, an agent, a study or a root, all submissions by default; or the tag of a job, or a submission's name."""
     journal: Path | None = None
     """The account's journal; QRL_JOURNAL, or journal.sqlite in the user's state folder, by default."""
 
     def __call__(self) -> int:
         """List, collect or cancel; the exit code."""
-        from qrl.hardware.jobs import job_grid, submission_lines
+        from qrl.hardware.jobs import job_table, submission_lines
         from qrl.hardware.paying import journal_path
         from qrl.hardware.submissions import all_submissions, cancel
 
@@ -415,7 +418,8 @@ class Jobs:
                 raise InputError(
                     "TAG", "nothing", "is given", "write qrl jobs cancel TAG; qrl jobs lists them"
                 )
-            print(cancel(path, self.what))
+            for line in cancel(path, self.what):
+                print(line)
             return 0
         submissions = all_submissions(path, None if self.what is None else Path(self.what))
         if self.verb == "collect":
@@ -424,11 +428,12 @@ class Jobs:
                 print("nothing to collect: every submission has its results")
                 return 0
             return _carry_out(unfinished)
-        grid = job_grid(path, submissions, self.what is None)
-        if grid is None:
+        table, note = job_table(path, submissions, self.what is None)
+        if table is None:
             print(f"no jobs in {path}")
         else:
-            _print_noted(grid)
+            _console().print(table)
+            print(note)
         for line in submission_lines(submissions):
             print(line)
         return 0

@@ -171,7 +171,7 @@ class IBMBackend(PubBackend):
         Raises:
             Refused: no credentials, or no such machine.
         """
-        return self._submitter().service.remaining()
+        return self.submitter().service.remaining()
 
     def describe(self, circuit: Circuit) -> dict[str, Any]:
         """What is known of where the latest request ran: layout, depth, gates, calibration, mode and options."""
@@ -185,17 +185,23 @@ class IBMBackend(PubBackend):
     # ------------------------------------------------------------------ inside
 
     def _machine(self) -> BackendV2 | None:
-        service = self._submitter().service
+        service = self.submitter().service
         return service.machine if isinstance(service, IBMService) else None
 
-    def _submitter(self) -> Submitter:
+    def submitter(self) -> Submitter:
+        """What carries its jobs; opens no connection by itself.
+
+        Raises:
+            OverBudget: nothing may be spent.
+        """
         if self.spending is None:
             raise OverBudget(
                 f"budget: {self.name} costs money and has none; use qrl submit with --budget-seconds, or give spending"
             )
         if self._service is None:
             self._service = self._given or IBMService(self.target, self.options, self.spending.journal)
-        return Submitter(self.spending.journal, self._service, self.spending.budget, self.spending.waits)
+        journal, budget, waits = self.spending.journal, self.spending.budget, self.spending.waits
+        return Submitter(journal, self._service, budget, waits, self.spending.repeat_failed)
 
     def _ask(
         self,
@@ -206,7 +212,7 @@ class IBMBackend(PubBackend):
         seed: int | None,
     ) -> tuple[Floats, Floats, Usage]:
         assert shots is not None
-        submitter = self._submitter()
+        submitter = self.submitter()
         if not np.isfinite(angles).all():
             row, column = np.argwhere(~np.isfinite(angles))[0]
             raise ValueError(

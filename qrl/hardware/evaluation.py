@@ -100,7 +100,10 @@ def evaluate(
     """
     trained.check(setting, backend)
     metered = Metered(backend)
-    trained.move(metered, setting.shots if setting.acting != "one-shot" else 1)
+    shots = setting.shots_taken
+    if setting.acting == "adaptive" and not backend.capabilities.exact:
+        shots = trained.rule.rule.start  # the rule takes its own; without a number there would be no layer
+    trained.move(metered, shots)
     evaluator = make_evaluator(trained.recipe, setting)
     evaluator.watch = watch
     started = time.perf_counter()
@@ -119,12 +122,12 @@ def evaluate(
 def describe(backend: Backend, circuit: Circuit) -> dict[str, Any]:
     """What is known of a circuit on a backend: JSON values, without what is not known.
 
-    ``layout`` (which of the device's qubits ours start on), ``depth`` and ``two_qubit_gates`` after transpilation, and
-    ``calibration``, the date of the device's data.
+    ``layout`` (which of the device's qubits ours start on), ``depth`` and ``two_qubit_gates`` after transpilation,
+    ``calibration``, the date of the device's data, and of a machine its mode and options.
     """
     tell = getattr(backend, "describe", None)
     found = {"backend": backend.name} | ({} if tell is None else dict(tell(circuit)))
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key, value in found.items() if value is not None and key not in ("rows", "shots")}
 
 
 def record(outcome: Outcome, **more: Any) -> dict[str, Any]:

@@ -5,56 +5,55 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from circuits.journal import Journal
 from qrl.hardware.submissions import Submission
-from qrl.study.table import Cell, Grid
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
-def job_grid(path: Path, submissions: Sequence[Submission], everything: bool) -> Grid | None:
-    """The requests of a journal, newest first; those of some submissions alone where not everything is asked for.
+def job_table(path: Path, submissions: Sequence[Submission], everything: bool) -> tuple[Table | None, str]:
+    """The requests of a journal, newest first, and what they cost in all; no table where there are none.
 
-    None where there are none.
+    Args:
+        path: the journal; it is not made where it is not there.
+        submissions: those whose requests are shown.
+        everything: all requests instead.
     """
+    from rich import box
+    from rich.table import Table
+
     if not path.exists():
-        return None
+        return None, ""
     journal = Journal(path)
     projects = {submission.project for submission in submissions}
     found = [r for r in journal.records() if everything or r.intent.project in projects]
-    rows = []
+    if not found:
+        return None, ""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("tag", "state", "job", "backend", "reserved, s", "charged, s", "age"):
+        table.add_column(name, overflow="fold", no_wrap=name == "tag")
     for record in reversed(found):
         jobs = journal.jobs(record.tag)
-        charged = [job["seconds"] for job in jobs]
         extra = sum(job["duplicate"] for job in jobs)
-        known = "unknown" if None in charged else f"{sum(charged):g}" if charged else "0"
-        rows.append(
-            (
-                Cell(record.tag),
-                (
-                    Cell(record.state.lower(), record.reason or ""),
-                    Cell(record.job_id or "none", f"and {extra} duplicates" if extra else ""),
-                    Cell(record.intent.backend),
-                    Cell(f"{record.intent.seconds:g}" if record.live else "0"),
-                    Cell(known),
-                    Cell(_age(time.time() - record.created)),
-                ),
-            )
+        unknown = any(job["seconds"] is None for job in jobs)
+        charged = sum(job["seconds"] or 0.0 for job in jobs)
+        table.add_row(
+            record.tag,
+            record.state.lower() + (f": {record.reason}" if record.reason else ""),
+            (record.job_id or "none")
+            + (f" and {extra} duplicate{'s' if extra > 1 else ''}" if extra else ""),
+            record.intent.backend,
+            f"{record.intent.seconds:g}" if record.live else "0",
+            "unknown" if unknown else f"{charged:g}",
+            _age(time.time() - record.created),
         )
-    if not rows:
-        return None
-    counted = sum(journal.spent(p) for p in ([None] if everything else sorted(projects)))
-    return Grid(
-        title=f"{len(rows)} requests in {path}",
-        columns=(
-            Cell("State"),
-            Cell("Job"),
-            Cell("Backend"),
-            Cell("Reserved", "seconds"),
-            Cell("Charged", "seconds"),
-            Cell("Age"),
-        ),
-        rows=tuple(rows),
-        note=f"Charged in all: {counted:g} s; in flight, of everything in the journal: {journal.reserved():g} s.",
+    counted = sum(journal.spent(project) for project in ([None] if everything else sorted(projects)))
+    return (
+        table,
+        f"charged in all: {counted:g} s; in flight, of everything in {path}: {journal.reserved():g} s",
     )
 
 
@@ -63,8 +62,8 @@ def submission_lines(submissions: Sequence[Submission]) -> list[str]:
     lines = []
     for each in submissions:
         done = sum(each.result(run) is not None for run, _ in each.runs if run.is_dir())
-        state = f"{done} of {len(each.runs)} runs have results"
         how = f"{each.setting.acting} on {each.setting.backend}, {each.setting.episodes} episodes"
+        state = f"{done} of {len(each.runs)} runs have results{', cancelled' if each.closed else ''}"
         lines.append(f"{each.project}: {how}; {state}")
     return lines
 

@@ -119,10 +119,8 @@ def climb(
         TypeError, ValueError, RuntimeError: what a backend refuses or fails in.
     """
     _check(trained, setting)
-    device = get_backend(setting.backend)
-    noise, why = noise_model(setting.backend)
+    device: Backend = get_backend(setting.backend)
     seen: list[tuple[np.ndarray, np.ndarray]] = []
-    missing = [] if noise is not None else [f"noise model: {why}"]
 
     def on(name: str, backend: Backend, **changes: Any) -> dict[str, Any]:
         label = getattr(backend, "name", name)
@@ -143,15 +141,18 @@ def climb(
 
     rungs = [Rung("noiseless", noiseless, None), Rung("shots", on("shots", ideal), agreed(ideal))]
     curves = [curve("noiseless", trained, visited, Readings(AerBackend()), setting.seed)]
+    line = None
+    if costs_money(device):
+        assert paid is not None
+        line, device = paid(trained, setting)
+    noise, why = noise_model(setting.backend, device)
+    missing = [] if noise is not None else [f"noise model: {why}"]
     if noise is not None:
         rungs.append(Rung("noise model", on("noise model", noise, **exact), agreed(noise, **exact)))
         if setting.backend != noise.name:
             rungs.append(Rung("noise model, shots", on("noise and shots", noise), agreed(noise)))
         curves.append(curve("noise model", trained, visited, Readings(noise), setting.seed))
-    if costs_money(device):
-        assert paid is not None
-        line, device = paid(trained, setting)
-    else:
+    if line is None:
         line = on("device", device)
     kept = Kept(device)
     rungs.append(Rung("device", line, visited.agreement(same_actions(trained, visited, setting, kept))))
@@ -173,17 +174,26 @@ def climb(
     )
 
 
-def noise_model(device: str) -> tuple[AerBackend | None, str]:
-    """The recorded calibration of a device, under which its noise is simulated, or why there is none."""
-    kind, _, target = device.partition(":")
+def noise_model(name: str, device: Any) -> tuple[AerBackend | None, str]:
+    """What simulates the noise of a device, or why there is none.
+
+    That of a machine has the calibration that it tells today, and else the recorded one of a fake device of its name.
+
+    Args:
+        name: the backend's.
+        device: the backend; one that costs money may spend, and is connected.
+    """
+    kind, _, target = name.partition(":")
     if kind == "aer" and target:
         return AerBackend(target), ""
-    name = target.replace("ibm_", "fake_")
+    machine = getattr(device.submitter().service, "machine", None) if costs_money(device) else None
+    if machine is not None:
+        return AerBackend(machine), ""
     try:
-        fake_device(name)
+        fake_device(fake := target.replace("ibm_", "fake_"))
     except ValueError:
-        return None, f"no calibration of {device} is recorded; name an aer:fake_... device for one"
-    return AerBackend(name), ""
+        return None, f"{name} tells no calibration, and none is recorded; name an aer:fake_... device for one"
+    return AerBackend(fake), ""
 
 
 def _check(trained: Trained, setting: Setting) -> None:

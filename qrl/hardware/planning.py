@@ -12,10 +12,12 @@ import gymnasium as gym
 from circuits.backends import Backend
 from circuits.backends.protocol import count_settings
 from circuits.circuit import Circuit
+from circuits.device_time import CIRCUIT_SECONDS, JOB_SECONDS, REPETITION_DELAY, Estimate, job_seconds
 from circuits.observables import Observable
 from qrl.agents.training_env import making
 from qrl.errors import InputError
 from qrl.hardware.acting import Setting, Trained
+from qrl.hardware.evaluation import describe
 from qrl.ledger.meters import power_row
 from qrl.study.table import Cell, Grid
 
@@ -128,37 +130,26 @@ def _as_in_training(trained: Trained, setting: Setting, steps: int) -> list[int]
     return [count for count in rows if count]
 
 
-JOB_SECONDS, EXECUTION_SECONDS = 2.0, 260e-6
-"""Of a job before its first circuit; of one execution of a shallow circuit, the usual pause of 250 us included."""
+def rehearsed(backend: Backend) -> Callable[..., Estimate]:
+    """What one request to a simulator would take on the machine that it simulates, or on one that is not named."""
 
+    def predict(circuit: Circuit, observables: Sequence[Observable], rows: int, shots: int) -> Estimate:
+        executions = rows * shots * count_settings(circuit, observables)
+        known = describe(backend, circuit)
+        each = 1e6 * (REPETITION_DELAY + CIRCUIT_SECONDS)
+        where = f"circuit as on {known['device']}" if "device" in known else "no device named"
+        source = f"modelled, {JOB_SECONDS:g} s a job and {each:g} us an execution; {where}"
+        depth, gates = known.get("depth"), known.get("two_qubit_gates")
+        return Estimate(executions, shots, job_seconds(executions), depth, gates, source)
 
-@dataclass(frozen=True)
-class Predicted:
-    """Seconds on a processor that is not named, in the form of a backend's own estimate."""
-
-    seconds: float
-    source: str
-    depth: int | None = None
-    two_qubit_gates: int | None = None
-
-
-def formula(circuit: Circuit, observables: Sequence[Observable], rows: int, shots: int) -> Predicted:
-    """What one request takes on a superconducting processor that is not named.
-
-    Source: IBM's documented model, 2 s a job and the repetition delay plus the circuit's duration an execution.
-    """
-    executions = rows * shots * count_settings(circuit, observables)
-    source = (
-        f"modelled, {JOB_SECONDS:g} s a job and {1e6 * EXECUTION_SECONDS:g} us an execution, no device named"
-    )
-    return Predicted(JOB_SECONDS + EXECUTION_SECONDS * executions, source)
+    return predict
 
 
 class _Cost:
     """Seconds on the processor of one request, by the backend's own estimate where it has one."""
 
     def __init__(self, backend: Backend, circuit: Any, observables: Sequence[Any]) -> None:
-        self._ask: Callable[..., Any] = getattr(backend, "estimate", formula)
+        self._ask: Callable[..., Any] = getattr(backend, "estimate", None) or rehearsed(backend)
         self._what = (circuit, observables)
         self._known: dict[tuple[int, int | None], float] = {}
         self.depth: int | None = None

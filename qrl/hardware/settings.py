@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from circuits.backends import Backend, get_backend
@@ -25,6 +25,19 @@ class Settings:
 
     waits: Waits
     ibm: Mapping[str, Any]
+
+    def acting(self, acting: str, backend: str) -> Settings:
+        """These for a way of acting: a rule of shots reads the bit strings themselves, on ``ibm`` by the sampler.
+
+        Raises:
+            InputError: the estimator is asked for beside a rule.
+        """
+        if acting != "adaptive" or backend.partition(":")[0] != "ibm":
+            return self
+        if self.ibm.get("primitive", "sampler") != "sampler":
+            why = "gives no bit strings, which adaptive acting reads"
+            raise InputError("ibm.primitive", self.ibm["primitive"], why, "leave it out")
+        return replace(self, ibm={**self.ibm, "primitive": "sampler"})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; ``load_settings`` takes them back."""
@@ -48,9 +61,11 @@ def load_settings(overrides: Iterable[str] = (), stored: Mapping[str, Any] | Non
             why, fix = "is a credential", "leave it to the environment or the client's account file"
             raise InputError("--set", path, why, fix)
         apply_override(data, override)
-    for name in data:
-        if name not in ("waits", "ibm"):
-            raise InputError("--set", name, "leads nowhere", nearest(name, ("waits", "ibm")))
+    for name, values in data.items():
+        if name not in ("waits", "ibm") or not isinstance(values, dict):
+            raise InputError(
+                "--set", name, "leads nowhere", nearest(name, ("waits", "ibm")) + ", with a dot behind"
+            )
     for name, value in data["waits"].items():
         if name not in _WAITS:
             raise InputError("--set", f"waits.{name}", "leads nowhere", nearest(name, _WAITS))
@@ -66,4 +81,13 @@ def named_backend(name: str, settings: Settings) -> Backend:
     Raises:
         ValueError: an unknown name, or options that it does not have.
     """
+    kind, _, target = name.partition(":")
+    if kind == "ibm":
+        from circuits.backends.ibm import IBMBackend
+
+        return IBMBackend(target or None, options=settings.ibm)
+    if settings.ibm:
+        raise InputError(
+            "--set", f"ibm.{next(iter(settings.ibm))}", f"is no option of {name}", "leave it out"
+        )
     return get_backend(name)

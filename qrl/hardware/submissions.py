@@ -46,6 +46,8 @@ class Submission:
         seconds: predicted, at most.
         created: seconds since 1970.
         versions: of the software it was begun with.
+        repeat_failed: whether a job that failed and was paid may be paid once more.
+        closed: whether it was cancelled, and is not collected any more.
     """
 
     folder: Path
@@ -56,6 +58,8 @@ class Submission:
     seconds: float
     created: float
     versions: Mapping[str, Any]
+    repeat_failed: bool = False
+    closed: bool = False
 
     @property
     def project(self) -> str:
@@ -74,8 +78,8 @@ class Submission:
 
     @property
     def open(self) -> bool:
-        """Whether a run has no result yet."""
-        return any(self.result(run) is None for run, _ in self.runs if run.is_dir())
+        """Whether a run has no result yet, and it was not cancelled."""
+        return not self.closed and any(self.result(run) is None for run, _ in self.runs if run.is_dir())
 
     def write(self) -> None:
         """Write it, whole and durable."""
@@ -89,6 +93,8 @@ class Submission:
             "seconds": self.seconds,
             "created": self.created,
             "versions": dict(self.versions),
+            "repeat_failed": self.repeat_failed,
+            "closed": self.closed,
         }
         write_atomic(self.folder / FILE, json.dumps(data, indent=1) + "\n")
 
@@ -99,7 +105,12 @@ def submissions_folder(journal: Path) -> Path:
 
 
 def prepare(
-    plans: Sequence[Plan], setting: Setting, settings: Settings, budget: Budget, journal: Path
+    plans: Sequence[Plan],
+    setting: Setting,
+    settings: Settings,
+    budget: Budget,
+    journal: Path,
+    repeat_failed: bool = False,
 ) -> Submission:
     """The submission of some runs; equal runs in an equal setting are one submission, whenever they are asked for.
 
@@ -114,7 +125,9 @@ def prepare(
     runs = tuple((plan.trained.run.directory, digest) for plan, digest in zip(plans, weights, strict=True))
     seconds = total_seconds(plans) or 0.0
     folder = submissions_folder(journal) / name
-    fresh = Submission(folder, runs, setting, settings, budget, seconds, time.time(), versions())
+    fresh = Submission(
+        folder, runs, setting, settings, budget, seconds, time.time(), versions(), repeat_failed
+    )
     if not (folder / FILE).exists():
         return fresh
     # what was begun keeps its time and versions; budget and waits are those of the latest command
@@ -159,6 +172,16 @@ def check_fits(submission: Submission, remaining: float | None = None) -> None:
         )
 
 
+def check_account(submission: Submission) -> None:
+    """Refuse a submission that may not end within what the account has left; opens a connection.
+
+    Raises:
+        OverBudget: it does not fit.
+        RuntimeError: the account cannot be reached.
+    """
+    check_fits(submission, spending_backend(submission).submitter().service.remaining())
+
+
 Watching = Callable[[str], Any]
 """From a run's name to a context that gives what ``Evaluator.watch`` takes."""
 
@@ -188,14 +211,16 @@ def _evaluated(submission: Submission, run: Path, digest: str, watching: Watchin
     with watching(trained.name) as watch:
         outcome = evaluate(trained, submission.setting, backend, watch)
     journal = Journal(submission.journal)
-    tags = {r.tag for r in journal.records(submission.project) if r.job_id in set(outcome.usage.job_ids)}
-    jobs = [job for tag in tags for job in journal.jobs(tag)]
+    answered = {r.tag for r in journal.records(submission.project) if r.job_id in set(outcome.usage.job_ids)}
+    jobs = [job for tag in sorted(answered) for job in journal.jobs(tag)]
     line = record(
         outcome,
         submission=submission.project,
         options=submission.settings.to_dict()["ibm"],
         # the journal's, not this process's: what earlier ones paid for is part of the result
+        jobs=len(jobs),
         qpu_seconds=math.fsum(job["seconds"] or 0.0 for job in jobs),
+        queue_seconds=math.fsum(job["queued"] or 0.0 for job in jobs),
         duplicates=sum(job["duplicate"] for job in jobs),
         predicted_seconds=submission.seconds,
     )
@@ -218,6 +243,7 @@ def paid_rung(
         submission = prepare([planned], setting, settings, budget, journal)
         submission = replace(submission, seconds=(planned.seconds or 0.0) + (asked.seconds or 0.0))
         check_fits(submission)
+        check_account(submission)
         submission.write()
         with exclusive(submission.folder):
             line = _evaluated(submission, *submission.runs[0], watching)
@@ -226,21 +252,57 @@ def paid_rung(
     return evaluate_paid
 
 
-def spending_backend(submission: Submission) -> Backend:
-    """The backend of a submission, which may spend its budget."""
+def spending_backend(submission: Submission) -> Any:
+    """The backend of a submission, which may spend its budget; it has a ``submitter``."""
     backend: Any = named_backend(submission.setting.backend, submission.settings)
-    journal = Journal(submission.journal)
-    backend.spending = Spending(journal, submission.budget, submission.project, submission.settings.waits)
-    return backend  # type: ignore[no-any-return]
+    backend.spending = Spending(
+        Journal(submission.journal),
+        submission.budget,
+        submission.project,
+        submission.settings.waits,
+        submission.repeat_failed,
+    )
+    return backend
 
 
-def cancel(journal: Path, tag: str) -> str:
-    """Ask the machine to stop the jobs of a tag, and charge what they cost; one line that says what came of it.
+def cancel(journal: Path, name: str) -> list[str]:
+    """Stop the jobs of a tag, or close a submission and stop what it has in flight; one line for each.
+
+    What they cost until then is charged. Results that are there stay.
 
     Raises:
-        InputError: there is no such tag, or its backend has no jobs.
+        InputError: there is no such tag or submission.
+        RuntimeError: the machine cannot be reached; then nothing is closed.
     """
-    raise InputError("TAG", tag, "cannot be cancelled", "cancel it with the provider")
+    known = all_submissions(journal)
+    chosen = [each for each in known if each.project == name]
+    book = Journal(journal) if journal.exists() else None
+    record = None if book is None else book.known(name)
+    if not chosen and record is None:
+        raise InputError("TAG", name, "is not in the journal", "qrl jobs lists tags and submissions")
+    if record is not None:
+        chosen = [each for each in known if each.project == record.intent.project]
+        if not chosen:
+            why = f"belongs to {record.intent.project}, which was not submitted from here"
+            raise InputError("TAG", name, why, "cancel it where it was submitted, or with the provider")
+        return [_cancelled(chosen[0], name)]
+    submission = chosen[0]
+    with exclusive(submission.folder):
+        records = [] if book is None else book.records(name)
+        said = [_cancelled(submission, each.tag) for each in records if each.live]
+        replace(submission, closed=True).write()
+    return [
+        *said,
+        f"{name}: closed; what is paid stays in the journal, and the same qrl submit opens it again",
+    ]
+
+
+def _cancelled(submission: Submission, tag: str) -> str:
+    backend: Any = spending_backend(submission)
+    jobs = backend.submitter().cancel(tag)
+    charged = sum(job["seconds"] or 0.0 for job in Journal(submission.journal).jobs(tag))
+    states = ", ".join(f"{job.id} {job.status}" for job in jobs) or "no job"
+    return f"{tag}: {states}; {charged:g} s charged"
 
 
 def _say_other_versions(submission: Submission, say: Callable[[str], None]) -> None:
@@ -272,6 +334,8 @@ def read_submission(folder: Path) -> Submission:
             float(data["seconds"]),
             float(data["created"]),
             data["versions"],
+            data["repeat_failed"],
+            data["closed"],
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         why = f"cannot be read ({type(error).__name__}: {error})"

@@ -38,14 +38,18 @@ class PaidBackend:
         PaidBackend.connections += 1
         return Machine(os.environ["QRL_TEST_MACHINE"], PaidBackend.faults)
 
-    def service(self):
-        return self.machine()
+    def submitter(self):
+        if self.spending is None:
+            raise OverBudget("paid: costs money; give a budget")
+        spending = self.spending
+        return Submitter(
+            spending.journal, self.machine(), spending.budget, spending.waits, spending.repeat_failed
+        )
 
     def expectations(
         self, circuit, parameters, features, observables, shots=None, seed=None, *, differentiate=False
     ):
-        if self.spending is None:
-            raise OverBudget("paid: costs money; give a budget")
+        submitter, spending = self.submitter(), self.spending
         seed = int(torch.randint(2**31 - 1, ()).item()) if seed is None else seed
         key = content_key(
             circuit=circuit.digest,
@@ -55,14 +59,11 @@ class PaidBackend:
             seed=seed,
         )
         found = self._native.expectations(circuit, parameters, features, observables, shots, seed)
-        spending = self.spending
-        submitter = Submitter(spending.journal, self.machine(), spending.budget, spending.waits)
         intent = Intent(key, spending.project, self.name, SECONDS)
-        raw = submitter.run(intent, lambda: json.dumps(found.values.tolist()))
-        spending.journal.done(intent.tag)
+        record, raw = submitter.answer(intent, lambda: json.dumps(found.values.tolist()))
+        spending.journal.done(record.tag)
         values = torch.tensor(json.loads(raw.removeprefix(b"answer to ")), dtype=features.dtype)
         usage = forward_usage(circuit, observables, len(features), shots, 0.0)
-        record = spending.journal.record(intent.tag)
         usage += Usage(jobs=1, job_ids=(record.job_id,))
         self._maybe_die()
         return Expectations(values, torch.full_like(values, 1 / math.sqrt(shots)), usage)

@@ -109,7 +109,7 @@ def test_an_evaluation_is_paid_once(study, paid, tmp_path, capsys):
     assert main(["jobs"]) == 0
     out = capsys.readouterr().out
     assert out.count("done") == 5
-    assert "Charged in all: 10 s" in out
+    assert "charged in all: 10 s" in out
 
 
 def test_another_seed_is_another_evaluation(study, paid):
@@ -233,3 +233,56 @@ def test_a_credential_is_refused_and_not_repeated(path, study, capsys):
     assert code == 2
     assert "CANARY" not in out + err
     assert "environment" in err
+
+
+def test_a_job_that_failed_and_was_paid_is_paid_again_on_request_alone(study, paid, tmp_path, capsys):
+    kill_after(study, 2, tmp_path)
+    journal = journal_of(tmp_path)
+    second = journal.records()[1]
+    # as if the machine had charged for it and given nothing
+    journal.failed(second.tag, "cancelled by the machine")
+    assert main(["jobs", "collect"]) == 3
+    assert "failed before" in capsys.readouterr().err
+    assert paid.machine.bill() == 4.0
+    assert submit(study, "--budget-seconds", "11") == 3
+    assert submit(study, "--budget-seconds", "13", "--repeat-failed") == 0
+    assert paid.machine.bill() == journal.spent() == 12.0
+    (line,) = result(study)
+    assert line["jobs"] == 5
+    # the repetition is there now and is followed without being asked for
+    assert submit(study, "--budget-seconds", "13") == 0
+    assert paid.machine.bill() == 12.0
+
+
+def test_a_submission_is_cancelled(study, paid, tmp_path, capsys):
+    kill_after(study, 2, tmp_path)
+    (submission,) = all_submissions(tmp_path / "state" / "journal.sqlite")
+    assert main(["jobs", "cancel", submission.project]) == 0
+    assert "closed" in capsys.readouterr().out
+    assert main(["jobs", "collect"]) == 0
+    assert "nothing to collect" in capsys.readouterr().out
+    assert paid.machine.bill() == 4.0
+    assert submit(study, "--budget-seconds", "11") == 0
+    assert paid.machine.bill() == 10.0
+    assert main(["jobs", "cancel", journal_of(tmp_path).records()[0].tag]) == 0
+    assert "2 s charged" in capsys.readouterr().out
+    assert main(["jobs", "cancel", "qrl-nothing"]) == 2
+    assert main(["jobs", "cancel"]) == 2
+
+
+def test_a_rule_of_shots_asks_the_machine(study, paid):
+    arguments = [
+        "submit",
+        str(study / "frugal"),
+        "--backend",
+        "paid",
+        "--acting",
+        "adaptive",
+        "--episodes",
+        "2",
+    ]
+    assert main([*arguments, "--steps", "2", "--budget-seconds", "13"]) == 0
+    (line,) = records(read_run(study / "frugal" / "seed=0"))
+    assert 2 <= line["jobs"] <= 6
+    assert 2 * 2 * 20 <= line["shots_taken"] <= 2 * 2 * 60
+    assert line["qpu_seconds"] == paid.machine.bill()
