@@ -222,7 +222,7 @@ class IBMBackend(PubBackend):
 
     def cancel(self, tag: str) -> float:
         """Stop the jobs of a request and charge what they cost, in seconds; see ``Submitter.cancel``."""
-        return self._submitter().cancel(tag)
+        return self.submitter().cancel(tag)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the connection, which holds credentials; a copy opens its own."""
@@ -392,8 +392,8 @@ def _precision(shots: int) -> float:
 
 
 def _is_over(record: Record | None) -> bool:
-    """Whether a request was answered and counted, or failed, before it was asked again."""
-    return record is not None and record.state in ("DONE", "FAILED")
+    """Whether a request was answered and counted, or a job failed, before it was asked again."""
+    return record is not None and record.job_id is not None and record.state in ("DONE", "FAILED")
 
 
 def _usage(record: Record, jobs: Sequence[Mapping[str, Any]]) -> Usage:

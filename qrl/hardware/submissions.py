@@ -299,9 +299,9 @@ def cancel(journal: Path, name: str) -> list[str]:
 
 def _cancelled(submission: Submission, tag: str) -> str:
     backend: Any = spending_backend(submission)
-    jobs = backend.submitter().cancel(tag)
-    charged = sum(job["seconds"] or 0.0 for job in Journal(submission.journal).jobs(tag))
-    states = ", ".join(f"{job.id} {job.status}" for job in jobs) or "no job"
+    charged = backend.submitter().cancel(tag)
+    jobs = Journal(submission.journal).jobs(tag)
+    states = ", ".join(f"{job['id']} {job['status']}" for job in jobs) or "no job"
     return f"{tag}: {states}; {charged:g} s charged"
 
 

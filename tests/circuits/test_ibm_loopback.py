@@ -134,7 +134,7 @@ def test_an_update_is_one_job_with_the_bindings_of_the_exact_path(service, tmp_p
     )
     true_values, true_gradient = step(exact, None)
     np.testing.assert_array_equal(sent[0].pubs[0][2], exact.sent[2])
-    assert sent[0].precision == 1.0 / np.sqrt(8192)
+    assert np.ceil(1.0 / sent[0].precision ** 2) == 8192
     error = 1.0 / np.sqrt(8192)
     assert ((values - true_values).abs() < 5.0 * error).all()
     # each angle's slope is half the difference of two values, times the upstream gradient; at most 4 angles a parameter
@@ -262,15 +262,17 @@ def test_a_session_is_written_down_and_closed_and_one_that_was_left_is_closed_at
     backend = IBMBackend("ibm_loopback", spending=paid, options=options)
     backend.expectations(*problem(), 50, 0)
     (left,) = service.open_sessions()
-    assert paid.journal.open_sessions() == [left]
+    assert [r.job_id for r in paid.journal.records() if r.live] == [left]
+    assert paid.journal.reserved() == 60.0
     assert service.jobs()[0]["session"] == left
-    backend._service._mode = None  # as if the process had ended there
+    backend._service._mode = backend._service._session = None  # as if the process had ended there
     after = IBMBackend("ibm_loopback", spending=paid, options=options)
     after.expectations(*problem(), 50, 1)
     (own,) = service.open_sessions()
     assert own != left
     after.close()
-    assert service.open_sessions() == paid.journal.open_sessions() == []
+    assert service.open_sessions() == []
+    assert paid.journal.reserved() == 0.0
 
 
 WORKER = """
@@ -350,7 +352,7 @@ def test_a_process_that_is_killed_loses_nothing_pays_nothing_twice_and_tells_no_
 
 
 @pytest.mark.parametrize(
-    "number", [pytest.param(n, marks=[] if n < 10 else pytest.mark.slow) for n in range(100)]
+    "number", [pytest.param(n, marks=[] if n < 5 else pytest.mark.slow) for n in range(100)]
 )
 def test_a_run_of_faults_pays_no_duplicate_beyond_the_journal_and_loses_no_result(service, tmp_path, number):
     paid = spending(tmp_path)
