@@ -185,25 +185,6 @@ class Submitter:
                     may_repeat = False
                 intent, first = following, False
 
-    def cancel(self, tag: str) -> list[Job]:
-        """Stop the jobs of a tag, charge what they cost, and end the request; the jobs as they then are.
-
-        Raises:
-            KeyError: there is no such tag.
-        """
-        record = self.journal.record(tag)
-        found = self._read(lambda: self.service.find(tag, record.created - CLOCKS_APART))
-        if found:
-            self.journal.found(tag, found)
-        for job in found:
-            if not job.final:
-                self._read(partial(self.service.cancel, job.id))
-        ended = [self._wait(job.id) for job in found]
-        if record.live and not any(job.status == "done" for job in ended):
-            self.journal.failed(tag, "cancelled on request")
-        self._charge_all(self.journal.record(tag))
-        return ended
-
     def _was_free(self, tag: str) -> bool:
         """Whether the machine failed, and charged nothing for it."""
         jobs = self.journal.jobs(tag)

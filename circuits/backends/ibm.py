@@ -222,7 +222,7 @@ class IBMBackend(PubBackend):
 
     def cancel(self, tag: str) -> float:
         """Stop the jobs of a request and charge what they cost, in seconds; see ``Submitter.cancel``."""
-        return self._submitter().cancel(tag)
+        return self.submitter().cancel(tag)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the connection, which holds credentials; a copy opens its own."""

@@ -100,8 +100,8 @@ def demonstrate(out, where):
     print(f"{'answers':24}{answers:>16}")
     print(f"{'duplicates, charged':24}{sum(job['duplicate'] for job in jobs):>16}")
     print(
-        "\nThe service was written from the client's source: this shows how we handle ids, lost replies, kills and bills,"
-        "\nand nothing about how the provider queues, answers or charges."
+        "\nThe service was written from the client's source: this shows how we handle ids, lost replies, kills and"
+        "\nbills, and nothing about how the provider queues, answers or charges."
     )
     result = out / "runs" / "loopback" / "born" / "seed=0" / "hardware.jsonl"
     finished = code == 0 and result.exists() and len(result.read_text().splitlines()) == 1
