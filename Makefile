@@ -9,7 +9,7 @@ STAMP := $(if $(filter-out demo,$(or $(MAKECMDGOALS),help)),$(DEV),$(or $(wildca
 ENGINE := circuits/engine/_build.json
 OUT ?= runs
 
-.PHONY: demo test check bench slow engine sanitize clean help
+.PHONY: demo demo-hardware test check bench slow engine sanitize clean help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -36,6 +36,10 @@ demo: $(ENGINE) ## beam steering, CartPole and a slice of free-energy learning, 
 	@echo "CERN target steering: Boltzmann machine and classical networks of its symmetries x 10 seeds, a quarter of a minute"
 	@$(BIN)/qrl run experiments/cern-target-steering/recipe.toml --out $(OUT)/demo --seeds 0:10 --agents machine,lncosh,symmetric-mlp,mlp
 	@$(BIN)/qrl report $(OUT)/demo | grep '^report:'
+
+# Nothing outside 127.0.0.1 is reached, and nothing is paid: the service is our own.
+demo-hardware: $(ENGINE) ## an evaluation on a loopback cloud service, its client killed and collected; half a minute
+	@OMP_NUM_THREADS=1 $(BIN)/python tests/emulator/demo.py $(OUT)
 
 test: $(ENGINE) ## the default test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2

@@ -391,7 +391,7 @@ class Submit:
             )()
         check_account(submission)
         submission.write()
-        print(f"submission: {submission.project}")
+        print(f"submission: {submission.project}", flush=True)
         return _carry_out([submission])
 
 

@@ -298,11 +298,9 @@ def cancel(journal: Path, name: str) -> list[str]:
 
 
 def _cancelled(submission: Submission, tag: str) -> str:
-    backend: Any = spending_backend(submission)
-    charged = backend.submitter().cancel(tag)
+    charged = spending_backend(submission).submitter().cancel(tag)
     jobs = Journal(submission.journal).jobs(tag)
-    states = ", ".join(f"{job['id']} {job['status']}" for job in jobs) or "no job"
-    return f"{tag}: {states}; {charged:g} s charged"
+    return f"{tag}: {', '.join(job['id'] for job in jobs) or 'no job'} ended, {charged:g} s charged"
 
 
 def _say_other_versions(submission: Submission, say: Callable[[str], None]) -> None:
