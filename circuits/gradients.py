@@ -324,5 +324,7 @@ class _Flat:
             seconds,
             usage.job_ids,
             rule,
+            usage.qpu_seconds,
+            usage.queue_seconds,
         )
         return VJP(gradient, None if by_x is None else by_x.t(), total)

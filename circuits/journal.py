@@ -120,6 +120,7 @@ class Job:
         created: seconds since 1970 by the service's clock.
         seconds: on the processor, None where the service has not said.
         reason: of a failure.
+        queued: seconds that it waited before it ran, None where the service has not said.
     """
 
     id: str
@@ -127,6 +128,7 @@ class Job:
     created: float = 0.0
     seconds: float | None = None
     reason: str | None = None
+    queued: float | None = None
 
     @property
     def final(self) -> bool:
@@ -190,8 +192,9 @@ CREATE TABLE IF NOT EXISTS intents (
 );
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, tag TEXT NOT NULL, seen REAL NOT NULL, status TEXT NOT NULL, seconds REAL,
-    duplicate INTEGER NOT NULL
+    queued REAL, duplicate INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, backend TEXT NOT NULL, opened REAL NOT NULL, closed REAL);
 CREATE TABLE IF NOT EXISTS events (at REAL NOT NULL, tag TEXT, what TEXT NOT NULL, detail TEXT);
 """
 
@@ -229,6 +232,13 @@ class Journal:
             raise KeyError(tag)
         return _record(row)
 
+    def known(self, tag: str) -> Record | None:
+        """The record of a tag, None where there is none."""
+        try:
+            return self.record(tag)
+        except KeyError:
+            return None
+
     def records(self, project: str | None = None) -> list[Record]:
         """All records, oldest first."""
         query, values = "SELECT * FROM intents", ()
@@ -238,10 +248,10 @@ class Journal:
             return [_record(row) for row in connection.execute(f"{query} ORDER BY created, tag", values)]
 
     def jobs(self, tag: str) -> list[dict[str, Any]]:
-        """The jobs seen under a tag: id, status, seconds charged (None while unknown), and whether a duplicate."""
+        """The jobs seen under a tag: id, status, seconds charged and queued (None: unknown), whether a duplicate."""
         with self._reading() as connection:
             rows = connection.execute("SELECT * FROM jobs WHERE tag = ? ORDER BY seen, id", (tag,)).fetchall()
-        return [{k: row[k] for k in ("id", "status", "seconds", "duplicate")} for row in rows]
+        return [{k: row[k] for k in ("id", "status", "seconds", "queued", "duplicate")} for row in rows]
 
     def spent(self, project: str | None = None) -> float:
         """Seconds on the processor that were charged."""
@@ -286,9 +296,11 @@ class Journal:
         """
         with self._writing() as connection:
             row = connection.execute("SELECT * FROM intents WHERE tag = ?", (intent.tag,)).fetchone()
-            if row is not None:
+            if row is not None and (row["state"] != "FAILED" or row["job_id"] is not None):
                 return _record(row), self._take_over(connection, row)
             self._check_budget(connection, intent, budget, remaining)
+            # one that failed before there was a job has cost nothing and may be tried again
+            connection.execute("DELETE FROM intents WHERE tag = ?", (intent.tag,))
             connection.execute(
                 "INSERT INTO intents (tag, key, repetition, project, backend, seconds, note, state, owner, created)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, 'RESERVED', ?, ?)",
@@ -357,8 +369,8 @@ class Journal:
                 raise KeyError(job.id)
             if row["seconds"] is None:
                 connection.execute(
-                    "UPDATE jobs SET status = ?, seconds = ? WHERE id = ?",
-                    (job.status, float(seconds), job.id),
+                    "UPDATE jobs SET status = ?, seconds = ?, queued = ? WHERE id = ?",
+                    (job.status, float(seconds), job.queued, job.id),
                 )
                 _event(connection, row["tag"], "charged", f"{job.id} {seconds:g} s")
 
@@ -387,6 +399,32 @@ class Journal:
     def failed(self, tag: str, reason: str) -> None:
         """There will be no reply."""
         self._end(tag, "FAILED", reason)
+
+    def annotate(self, tag: str, **facts: Any) -> None:
+        """Add JSON values to what is remembered of a request."""
+        with self._writing() as connection:
+            row = connection.execute("SELECT note FROM intents WHERE tag = ?", (tag,)).fetchone()
+            note = json.dumps({**json.loads(row["note"]), **facts}, allow_nan=False)
+            connection.execute("UPDATE intents SET note = ? WHERE tag = ?", (note, tag))
+
+    def session_opened(self, session: str, backend: str) -> None:
+        """A session is paid for by the clock from here on."""
+        with self._writing() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO sessions (id, backend, opened) VALUES (?, ?, ?)",
+                (session, backend, time.time()),
+            )
+
+    def session_closed(self, session: str) -> None:
+        """And no longer."""
+        with self._writing() as connection:
+            connection.execute("UPDATE sessions SET closed = ? WHERE id = ?", (time.time(), session))
+
+    def open_sessions(self) -> list[str]:
+        """Sessions that were opened and, as far as is known, not closed, of any process."""
+        with self._reading() as connection:
+            rows = connection.execute("SELECT id FROM sessions WHERE closed IS NULL ORDER BY opened")
+            return [row["id"] for row in rows]
 
     def event(self, tag: str | None, what: str, detail: str | None = None) -> None:
         """Keep something that happened."""

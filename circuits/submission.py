@@ -13,13 +13,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
 from circuits.journal import Budget, Intent, Job, Journal, Record
 
-__all__ = ["JobFailed", "Refused", "Service", "StillRunning", "Submitter", "Waits"]
+__all__ = ["JobFailed", "Refused", "Service", "Spending", "StillRunning", "Submitter", "Waits"]
 
 CLOCKS_APART = 600.0
 """Seconds by which the clocks of host and service may differ."""
@@ -41,7 +41,11 @@ class Service(Protocol):
     """What is needed of a machine that runs jobs. Any exception but ``Refused`` leaves open what happened."""
 
     def submit(self, payload: Any, tag: str, seconds: float) -> str:
-        """Start a job under a tag that stops after so many seconds on the processor; its id."""
+        """Start a job under a tag that stops after so many seconds on the processor; its id.
+
+        Raises:
+            Refused: there is no job.
+        """
         ...
 
     def find(self, tag: str, since: float) -> list[Job]:
@@ -88,6 +92,23 @@ class Waits:
     sleep: Callable[[float], None] = time.sleep
 
 
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What a backend that costs money needs before it asks for anything.
+
+    Attributes:
+        journal: of the account.
+        budget: of the project.
+        project: what the requests are for.
+        waits: how long to wait for what.
+    """
+
+    journal: Journal
+    budget: Budget
+    project: str
+    waits: Waits = field(default_factory=Waits)
+
+
 class Submitter:
     """Carries requests through.
 
@@ -108,6 +129,9 @@ class Submitter:
     def run(self, intent: Intent, payload: Callable[[], Any]) -> bytes:
         """The raw reply to a request: from the disk, of a job that runs already, or of a new one.
 
+        A job that failed and cost nothing is submitted once more, as the next repetition. One that failed and was paid
+        is not: that takes a repetition that is asked for.
+
         Args:
             intent: the request.
             payload: makes what is sent; called only where something is.
@@ -117,10 +141,37 @@ class Submitter:
             Refused, JobFailed: there will be no reply.
             StillRunning: the deadline passed.
         """
-        return self.collect(self.start(intent, payload).tag)
+        return self.answer(intent, payload)[1]
+
+    def answer(self, intent: Intent, payload: Callable[[], Any]) -> tuple[Record, bytes]:
+        """As ``run``, with the record whose reply it is."""
+        try:
+            tag = self.start(intent, payload).tag
+            raw = self.collect(tag)
+        except JobFailed:
+            if not self._was_free(intent.tag):
+                raise
+            tag = self.start(replace(intent, repetition=intent.repetition + 1), payload).tag
+            raw = self.collect(tag)
+        return self.journal.record(tag), raw
+
+    def _was_free(self, tag: str) -> bool:
+        """Whether the machine failed, and charged nothing for it."""
+        jobs = self.journal.jobs(tag)
+        return (
+            self.journal.record(tag).state == "FAILED"
+            and bool(jobs)
+            and all(job["seconds"] == 0.0 and job["status"] == "failed" for job in jobs)
+        )
 
     def start(self, intent: Intent, payload: Callable[[], Any]) -> Record:
-        """Submit a request, unless it was; the record with its job."""
+        """Submit a request, unless it was; the record with its job.
+
+        What was fetched before needs no connection.
+        """
+        known = self.journal.known(intent.tag)
+        if known is not None and known.state in ("FETCHED", "DONE"):
+            return known
         record, mine = self.journal.reserve(intent, self.budget, self._read(self.service.remaining))
         if record.state in ("FETCHED", "DONE", "SUBMITTED"):
             return record
@@ -157,6 +208,10 @@ class Submitter:
             self._charge_all(self.journal.record(tag))
             raise JobFailed(f"{tag}: job {job.id} {job.status} ({job.reason or 'no reason given'})")
         raw = self._read(lambda: self.service.fetch(job.id))
+        if not raw:
+            self.journal.failed(tag, "the reply is empty")
+            self._charge_all(self.journal.record(tag))
+            raise JobFailed(f"{tag}: job {job.id} is done and its reply is empty; ask for a repetition")
         record = self.journal.fetched(tag, raw)
         self._charge_all(record)
         return raw
@@ -164,7 +219,13 @@ class Submitter:
     # ------------------------------------------------------------------ steps
 
     def _submit(self, record: Record, payload: Callable[[], Any]) -> Record:
-        tag, body = record.tag, payload()
+        tag = record.tag
+        try:
+            body = payload()
+        except BaseException as error:
+            # nothing was sent, and what cannot be made holds no budget
+            self.journal.failed(tag, f"not made: {type(error).__name__}")
+            raise
         self.journal.submitting(tag)
         try:
             job_id = self.service.submit(body, tag, record.intent.seconds)
@@ -218,7 +279,18 @@ class Submitter:
                 else self._read(partial(self.service.look, known["id"]))
             )
             if job.final:
+                job = self._billed(job)
                 self.journal.charge(job, record.intent.seconds if job.seconds is None else job.seconds)
+
+    def _billed(self, job: Job) -> Job:
+        """A final job with its bill, which may come a little later than its result."""
+        pause, waited = self.waits.poll, 0.0
+        while job.seconds is None and waited < self.waits.grace:
+            self.waits.sleep(pause)
+            waited += max(pause, 1e-3)
+            pause = min(pause * 1.5, self.waits.poll_most)
+            job = self._read(partial(self.service.look, job.id))
+        return job
 
     def _wait(self, job_id: str) -> Job:
         pause, waited = self.waits.poll, 0.0

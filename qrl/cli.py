@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from qrl.study.recipe import Recipe
 
-EXIT_USAGE, EXIT_DATA = 2, 3
+EXIT_USAGE, EXIT_DATA, EXIT_BUDGET = 2, 3, 5
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,280 @@ class Report:
         if not self.dirs:
             raise InputError("DIR", "nothing", "is given", "name a run, an agent, a study or a root folder")
         return _report(list(self.dirs))
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Keep what came of a study's finished runs in one file: enough to report from, and to go on with elsewhere."""
+
+    dir: tyro.conf.Positional[Path]
+    """The study's folder."""
+    file: tyro.conf.Positional[Path]
+    """The file to write; one that is there is replaced."""
+    agents: str | None = None
+    """Comma-separated names; all agents by default."""
+    seeds: str | None = None
+    """Half-open range a:b; all seeds by default."""
+
+    def __call__(self) -> int:
+        """Pack; the exit code."""
+        from qrl.study.parts import pack
+        from qrl.study.recipe import parse_seeds
+
+        seeds = None if self.seeds is None else parse_seeds(self.seeds)
+        agents = None if self.agents is None else self.agents.split(",")
+        print(f"{pack(self.dir, self.file, seeds, agents)} runs written to {self.file}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Unpack:
+    """Lay the runs of packed parts into their study's folder; a run that is there stays as it is."""
+
+    files: tyro.conf.Positional[tuple[Path, ...]]
+    """The parts of one study."""
+    out: Path = Path("runs")
+    """Where study folders go."""
+
+    def __call__(self) -> int:
+        """Unpack; the exit code."""
+        from qrl.study.parts import unpack
+
+        folder, added = unpack(self.files, self.out)
+        print(f"{added} runs added to {os.path.relpath(folder)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Evaluate trained agents with their circuits on another backend; nothing that costs money is asked."""
+
+    dir: tyro.conf.Positional[Path]
+    """A run, an agent, a study or a root; of finished runs the last checkpoint."""
+    backend: str
+    """What runs the circuits, such as native, aer:fake_torino or primitive."""
+    shots: int | None = None
+    """Shots a measurement setting; exact values by default."""
+    acting: Literal["greedy", "one-shot", "sampled", "adaptive"] = "greedy"
+    """greedy; one-shot: a Born policy's action is the bit string of one shot; sampled; adaptive: shots by its rule."""
+    episodes: int = 100
+    """Episodes, side by side."""
+    steps: int | None = None
+    """Steps after which episodes are cut; played to their end by default."""
+    seed: int = 0
+    """Of start states and shots; 0 has the start states of the evaluations in training."""
+
+    def __call__(self) -> int:
+        """Evaluate; the exit code."""
+        from circuits.backends import get_backend
+        from qrl.hardware.acting import Setting, trained_runs
+        from qrl.hardware.evaluation import RECORDS, append, evaluate, record
+        from qrl.hardware.paying import refuse_paying
+
+        setting = Setting(self.backend, self.shots, self.acting, self.episodes, self.seed, self.steps)
+        backend = get_backend(self.backend)
+        refuse_paying(backend)
+        found, left = trained_runs(self.dir)
+        for trained in found:
+            trained.check(setting, backend)
+        lines = []
+        for trained in found:
+            with _watching(trained.name) as watch:
+                lines.append(record(evaluate(trained, setting, backend, watch)))
+            append(trained.run, lines[-1])
+        _print_evaluations(lines)
+        _say_left_out(left)
+        print(f"records: {RECORDS} in the folder of each run")
+        return 0
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """Evaluate the same weights noiseless, with shots, under a device's noise and on the device; table, JSON and page.
+
+    On a device that costs money it needs --budget-seconds, and may be run again to go on.
+    """
+
+    dir: tyro.conf.Positional[Path]
+    """A run, an agent, a study or a root; of finished runs the last checkpoint."""
+    device: str
+    """The last rung, such as aer:fake_torino (simulated) or ibm:ibm_torino."""
+    shots: int | None = None
+    """Shots a measurement setting; 1,024, or 1 with one-shot acting, by default."""
+    acting: Literal["greedy", "one-shot"] = "greedy"
+    """greedy; one-shot: a Born policy's action is the bit string of one shot."""
+    episodes: int = 100
+    """Episodes, side by side."""
+    steps: int | None = None
+    """Steps after which episodes are cut; played to their end by default."""
+    states: int = 1000
+    """States at which actions are compared, at most."""
+    seed: int = 0
+    """Of start states and shots; 0 has the start states of the evaluations in training."""
+    budget_seconds: str | None = None
+    """Seconds on the processor that the device may cost in all, a run."""
+    journal: Path | None = None
+    """The account's journal of paid work, as for qrl submit."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """PATH=VALUE, such as ibm.mode=batch or waits.grace=60; repeatable."""
+
+    def __call__(self) -> int:
+        """Climb; the exit code."""
+        import json
+
+        from circuits.gates import integer
+        from qrl.hardware.acting import Setting, trained_runs
+        from qrl.hardware.ladder import climb, curve_grid, rung_grid, sentence
+        from qrl.hardware.ladder_page import ladder_page
+        from qrl.hardware.paying import budget_of, costs_money, journal_path, refuse_paying
+        from qrl.hardware.settings import load_settings, named_backend
+        from qrl.hardware.submissions import paid_rung
+        from qrl.study.checkpoint import write_atomic
+
+        integer("states", self.states, 1)
+        budget = budget_of(self.budget_seconds, None, None, None)
+        shots = 1024 if self.shots is None and self.acting == "greedy" else self.shots
+        setting = Setting(self.device, shots, self.acting, self.episodes, self.seed, self.steps)
+        settings = load_settings(self.set)
+        device, paid = named_backend(self.device, settings), None
+        if budget is None:
+            refuse_paying(device)
+        elif costs_money(device):
+            paid = paid_rung(settings, budget, journal_path(self.journal), self.states, _watching)
+        found, left = trained_runs(self.dir)
+        for trained in found:
+            trained.check(setting, device)
+        console = _console()
+        for trained in found:
+            ladder = climb(trained, setting, _watching, paid, self.states)
+            _print_noted(rung_grid(ladder))
+            _print_noted(curve_grid(ladder))
+            for line in ladder.missing:
+                print(f"missing: {line}")
+            print(sentence(ladder))
+            folder = trained.run.directory
+            write_atomic(
+                folder / "ladder.json", json.dumps(ladder.to_dict(), indent=1, allow_nan=False) + "\n"
+            )
+            write_atomic(folder / "ladder.html", ladder_page(ladder))
+            console.print(f"ladder: {os.path.relpath(folder / 'ladder.html')}", soft_wrap=True)
+        _say_left_out(left)
+        return 0
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Evaluate trained agents on a machine that costs money, or say what that would cost.
+
+    Without --budget-seconds or --dry-run it stops before anything else.
+    """
+
+    dir: tyro.conf.Positional[Path]
+    """A run, an agent, a study or a root; of finished runs the last checkpoint."""
+    backend: str
+    """Where the circuits run, such as ibm:ibm_torino; a simulated backend shows the same plan."""
+    dry_run: bool = False
+    """Print circuits, shots, jobs, seconds, dollars and joules; nothing is sent and no connection is opened."""
+    budget_seconds: str | None = None
+    """Seconds on the processor that this submission may cost in all, over every time it is run."""
+    budget_money: str | None = None
+    """Money that it may cost in all; needs --price."""
+    price: str | None = None
+    """Money for a second on the processor; in the estimate US dollars at the list price by default."""
+    max_jobs: int | None = None
+    """Jobs that it may take in all."""
+    shots: int | None = None
+    """Shots a measurement setting."""
+    acting: Literal["greedy", "one-shot", "sampled", "adaptive"] = "greedy"
+    """greedy; one-shot: a Born policy's action is the bit string of one shot; sampled; adaptive: shots by its rule."""
+    episodes: int = 100
+    """Episodes, side by side; each step of all of them is one job."""
+    steps: int | None = None
+    """Steps after which episodes are cut; played to their end by default."""
+    seed: int = 0
+    """Of start states and shots; another seed is another evaluation, which is paid anew."""
+    journal: Path | None = None
+    """The account's journal of paid work; QRL_JOURNAL, or journal.sqlite in the user's state folder, by default."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """PATH=VALUE, such as ibm.mode=batch or waits.grace=60; repeatable."""
+
+    def __call__(self) -> int:
+        """Submit or plan; the exit code."""
+        from qrl.hardware.paying import budget_of, price_of, spend_only_on_purpose
+
+        spend_only_on_purpose(self.dry_run, self.budget_seconds)
+        price = price_of(self.price)
+        budget = budget_of(self.budget_seconds, self.budget_money, price, self.max_jobs)
+
+        from qrl.hardware.acting import Setting, trained_runs
+        from qrl.hardware.paying import costs_money, journal_path
+        from qrl.hardware.planning import Price, plan, plan_grid
+        from qrl.hardware.settings import load_settings, named_backend
+        from qrl.hardware.submissions import check_fits, prepare
+
+        setting = Setting(self.backend, self.shots, self.acting, self.episodes, self.seed, self.steps)
+        settings = load_settings(self.set)
+        backend = named_backend(self.backend, settings)
+        found, left = trained_runs(self.dir)
+        plans = [plan(trained, setting, backend) for trained in found]
+        for _, group in groupby(plans, lambda each: each.trained.run.study):
+            _print_noted(plan_grid(list(group), Price.listed(price)))
+        _say_left_out(left)
+        if budget is None:
+            print("dry run: nothing was sent and no connection was opened")
+            return 0
+        submission = prepare(plans, setting, settings, budget, journal_path(self.journal))
+        check_fits(submission)
+        if not costs_money(backend):
+            print(f"{backend.name} costs nothing; this is a rehearsal")
+            return Evaluate(
+                self.dir, self.backend, self.shots, self.acting, self.episodes, self.steps, self.seed
+            )()
+        submission.write()
+        print(f"submission: {submission.project}")
+        return _carry_out([submission])
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """List paid jobs, finish the submissions that are not, or cancel a job."""
+
+    verb: tyro.conf.Positional[Literal["list", "collect", "cancel"]] = "list"
+    """list [DIR]; collect [DIR]: fetch what runs and go on within each submission's budget; cancel TAG."""
+    what: tyro.conf.Positional[str | None] = None
+    """A run, an agent, a study or a root, all submissions by default; or the tag of a job."""
+    journal: Path | None = None
+    """The account's journal; QRL_JOURNAL, or journal.sqlite in the user's state folder, by default."""
+
+    def __call__(self) -> int:
+        """List, collect or cancel; the exit code."""
+        from qrl.hardware.jobs import job_grid, submission_lines
+        from qrl.hardware.paying import journal_path
+        from qrl.hardware.submissions import all_submissions, cancel
+
+        path = journal_path(self.journal)
+        if self.verb == "cancel":
+            if self.what is None:
+                raise InputError(
+                    "TAG", "nothing", "is given", "write qrl jobs cancel TAG; qrl jobs lists them"
+                )
+            print(cancel(path, self.what))
+            return 0
+        submissions = all_submissions(path, None if self.what is None else Path(self.what))
+        if self.verb == "collect":
+            unfinished = [submission for submission in submissions if submission.open]
+            if not unfinished:
+                print("nothing to collect: every submission has its results")
+                return 0
+            return _carry_out(unfinished)
+        grid = job_grid(path, submissions, self.what is None)
+        if grid is None:
+            print(f"no jobs in {path}")
+        else:
+            _print_noted(grid)
+        for line in submission_lines(submissions):
+            print(line)
+        return 0
 
 
 @dataclass(frozen=True)
@@ -325,6 +602,71 @@ class Doctor:
         return 0
 
 
+def _print_noted(grid: Any) -> None:
+    from qrl.study.table import print_noted
+
+    print_noted(grid, _console())
+
+
+def _print_evaluations(lines: list[dict[str, Any]]) -> None:
+    from qrl.hardware.evaluation import record_grid
+
+    for _, group in groupby(lines, lambda line: line["run"].partition("/")[0]):
+        _print_noted(record_grid(list(group)))
+
+
+def _carry_out(submissions: list[Any]) -> int:
+    """Carry submissions out one after the other; what one of them cannot does not hold up the others."""
+    from circuits.journal import Journal, OverBudget
+    from qrl.hardware.evaluation import RECORDS
+    from qrl.hardware.submissions import carry_out
+
+    code = 0
+    for submission in submissions:
+        try:
+            lines = carry_out(submission, _watching, lambda text: print(text, file=sys.stderr))
+        except KeyboardInterrupt:
+            print(
+                f"stopped by SIGINT; a job that runs goes on and is paid: qrl jobs collect fetches it and goes on with"
+                f" {submission.project}, qrl jobs lists it",
+                file=sys.stderr,
+            )
+            return 130
+        except (OverBudget, RuntimeError, OSError) as error:
+            print(f"error: {submission.project}: {' '.join(str(error).split())}", file=sys.stderr)
+            code = EXIT_BUDGET if isinstance(error, OverBudget) else EXIT_DATA
+            continue
+        _print_evaluations(lines)
+        charged = Journal(submission.journal).spent(submission.project)
+        print(
+            f"charged: {charged:g} s of the {submission.budget.seconds:g} s that {submission.project} may cost"
+        )
+        print(f"records: {RECORDS} in the folder of each run")
+    return code
+
+
+def _say_left_out(reasons: list[str]) -> None:
+    for reason in reasons:
+        print(f"left out: {reason}", file=sys.stderr)
+
+
+@contextmanager
+def _watching(name: str) -> Iterator[Any]:
+    """On a terminal a line that says at which step an evaluation is and how many of its episodes still run."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    step = 0
+    with _console(stderr=True).status(name) as status:
+
+        def watch(observations: Any, running: Any) -> None:
+            nonlocal step
+            step += 1
+            status.update(f"{name}: step {step}, {len(running)} episodes")
+
+        yield watch
+
+
 def _train(
     recipe: Recipe, agents: list[str], source: Path, out: Path, workers: int | None
 ) -> tuple[Path, list[Path], int]:
@@ -430,6 +772,12 @@ COMMANDS: dict[str, Any] = {
     "tune": Tune,
     "explain": Explain,
     "report": Report,
+    "pack": Pack,
+    "unpack": Unpack,
+    "evaluate": Evaluate,
+    "ladder": Ladder,
+    "submit": Submit,
+    "jobs": Jobs,
     "plan": Plan,
     "claim": Claim,
     "watch": Watch,
@@ -461,6 +809,8 @@ def main(arguments: list[str] | None = None) -> int:
         if os.environ.get("QRL_TRACEBACK"):
             raise
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        if type(error).__name__ == "OverBudget":  # by name: only a command that may spend imports it
+            return EXIT_BUDGET
         return EXIT_USAGE if isinstance(error, ValueError | TypeError) else EXIT_DATA
 
 

@@ -172,6 +172,19 @@ class QuantumLayer(nn.Module):
             inputs.append(given)
         return torch.stack(by_parameters, 1), torch.stack(inputs, 1) if by_features else None  # type: ignore[arg-type]
 
+    def run_on(self, backend: str | Backend, shots: int | None = None) -> None:
+        """Run on another backend from now on, with these shots and the gradient rule that "auto" stands for there.
+
+        Options of a gradient rule are forgotten.
+
+        Raises:
+            TypeError, ValueError: as the constructor.
+        """
+        found: Backend = get_backend(backend) if isinstance(backend, str) else backend
+        check_shots(shots, found)
+        self.backend, self.shots = found, shots
+        self.gradient, self.gradient_options = _rule("auto", found, shots), {}
+
     def single_shot(self, features: Tensor) -> Tensor:
         """What one shot a sample and measurement setting reads, ``(batch, n_observables)``, without gradient.
 

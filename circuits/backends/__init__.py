@@ -56,12 +56,19 @@ def _primitive(target: str | None) -> Backend:
     return known_primitive(target)
 
 
+def _ibm(target: str | None) -> Backend:
+    from circuits.backends.ibm import IBMBackend
+
+    return IBMBackend(target)
+
+
 BACKENDS: dict[str, Callable[[str | None], Backend]] = {
     "native": _native,
     "torch": _torch,
     "pennylane": _pennylane,
     "aer": _aer,
     "primitive": _primitive,
+    "ibm": _ibm,
 }
 """Backend kinds and their factories, which take the part of the name after the colon, or None."""
 

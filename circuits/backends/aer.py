@@ -89,7 +89,7 @@ class AerBackend:
         variances = np.zeros_like(means)
         generator = None if shots is None else np.random.default_rng(_seed(seed))
         for group in commuting_groups(observables):
-            outcomes = _outcomes(group, observables, circuit.n_qubits)
+            outcomes = outcome_table(group, observables, circuit.n_qubits)
             for rows in _chunks(len(features), circuit.n_qubits):
                 found = self.probabilities(circuit, angles[rows], group.basis)
                 if generator is None or shots is None:
@@ -143,8 +143,31 @@ class AerBackend:
 
         return circuit.memo(("aer", self._token), build)
 
+    def describe(self, circuit: Circuit) -> dict[str, Any]:
+        """What a circuit becomes on the device: JSON values; empty without one.
+
+        ``layout`` says on which of its qubits ours start; ``depth`` and ``two_qubit_gates`` are those of the transpiled
+        circuit; ``calibration`` is the date of the device's data, None where it does not say.
+        """
+        if self._device is None:
+            return {}
+        fitted = self.fitted(circuit)
+        return {
+            "device": self._device.name,
+            "calibration": _calibrated(self._device),
+            "layout": list(fitted.layout),
+            "depth": fitted.circuit.depth(),
+            "two_qubit_gates": fitted.circuit.num_nonlocal_gates(),
+        }
+
     def _tensor(self, values: Floats, like: Tensor) -> Tensor:
         return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+
+
+def _calibrated(device: Any) -> str | None:
+    properties = getattr(device, "properties", None)
+    date = getattr(properties() if callable(properties) else None, "last_update_date", None)
+    return None if date is None else date.isoformat()
 
 
 @cache
@@ -202,7 +225,7 @@ def _misread(probabilities: Floats, readout: Floats) -> Floats:
     return probabilities
 
 
-def _outcomes(group: CommutingGroup, observables: Sequence[Observable], n_qubits: int) -> Floats:
+def outcome_table(group: CommutingGroup, observables: Sequence[Observable], n_qubits: int) -> Floats:
     """What each reading contributes to each observable in this setting, ``(2 ** n_qubits, n_observables)``."""
     readings = np.arange(2**n_qubits)
     table = np.zeros((len(readings), len(observables)))

@@ -45,7 +45,9 @@ class Usage:
         shots: shots drawn.
         jobs: jobs submitted to a remote machine.
         seconds: wall-clock seconds inside the backend.
-        job_ids: identifiers of those jobs.
+        job_ids: identifiers of the jobs whose answers these are, also of those that were paid before.
+        qpu_seconds: on a processor, as the machine charged them.
+        queue_seconds: that jobs waited before they ran.
         gradient_rule: the rule behind the hardware executions of a gradient; None where there is none.
     """
 
@@ -56,6 +58,8 @@ class Usage:
     seconds: float = 0.0
     job_ids: tuple[str, ...] = ()
     gradient_rule: str | None = None
+    qpu_seconds: float = 0.0
+    queue_seconds: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -66,6 +70,8 @@ class Usage:
             self.seconds + other.seconds,
             self.job_ids + other.job_ids,
             self.gradient_rule or other.gradient_rule,
+            self.qpu_seconds + other.qpu_seconds,
+            self.queue_seconds + other.queue_seconds,
         )
 
 

@@ -98,6 +98,9 @@ class Counters:
                 ) from None
             self.count(phase, _Usage.of(usage))
             return
+        if usage.jobs:  # type: ignore[union-attr]
+            counts.qpu_s = (counts.qpu_s or 0.0) + getattr(usage, "qpu_seconds", 0.0)
+            counts.queue_s = (counts.queue_s or 0.0) + getattr(usage, "queue_seconds", 0.0)
         rule = getattr(usage, "gradient_rule", None)
         if rule is not None:
             counts.rules.add(rule)

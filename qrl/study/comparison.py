@@ -13,7 +13,7 @@ from qrl.study import statistics, survival
 from qrl.study.attribution import Contribution, attribute
 from qrl.study.baselines import owner
 from qrl.study.claims import Judgement, judge_claims
-from qrl.study.costs import AXES, RunCosts, energy_total, joules_label, run_costs
+from qrl.study.costs import AXES, RunCosts, energy_total, joules_label
 from qrl.study.outperforms import Pair, compare_pair, correct_for_number, scores_of
 from qrl.study.pairs import headline
 from qrl.study.results import Run, find_runs, read_run
@@ -220,7 +220,7 @@ def compare(study_dir: str | Path) -> StudyResult:
         contributions=attribute(recipe, {agent.name: agent for agent in agents}),
         n_comparisons=n_comparisons,
         headline=headline(pairs),
-        joules_kind=joules_label(energy_total(runs)),
+        joules_kind=joules_label(energy_total(run.costs for run in runs)),
         scale=scale,
         no_scale=no_scale,
         levels=levels,
@@ -308,12 +308,12 @@ def _agent(
             for axis in axes
         },
         phases=_mean_phases(outcomes),
-        joules_kind=joules_label(energy_total(ended)),
+        joules_kind=joules_label(energy_total(run.costs for run in ended)),
     )
 
 
 def _outcome(run: Run, measure: str, budget: int, floor: float) -> Outcome:
-    costs = run_costs(run)
+    costs = run.costs
     crossing = run.crossing
     spent = dict(costs.total) if crossing is None else costs.until(crossing["interactions"])
     if crossing is None and run.status != "finished":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,9 +48,24 @@ class Evaluator:
     The environment's own vectorised form is used where it has one, Gymnasium's synchronous one elsewhere. An
     environment with a method ``measures(policy, env)`` is asked for what it measures of the policy.
 
+    Args:
+        env_id, options, observation: the environment, as a recipe names it.
+        episodes: how many.
+        seed: of the start states.
+        steps: after which episodes are cut; None plays each to its end.
+        frugal: ask for the actions of running episodes alone and for nothing that an environment measures: where an
+            answer costs money. What a network's sums round to depends on the size of the batch, so that the bits are
+            those of another evaluation.
+
+    Attributes:
+        watch: called at each step, before acting, with observations ``(n, ...)`` as the agent sees them and with which
+            episodes ``(n,)`` they are of.
+
     Raises:
         InputError: an unknown id or refused options.
     """
+
+    watch: Callable[[np.ndarray, np.ndarray], None] | None = None
 
     def __init__(
         self,
@@ -59,13 +74,17 @@ class Evaluator:
         observation: str | Sequence[float] | None,
         episodes: int,
         seed: int,
+        *,
+        steps: int | None = None,
+        frugal: bool = False,
     ) -> None:
-        self.episodes, self.seed = episodes, seed
+        self.episodes, self.seed, self.steps = episodes, seed, steps
+        self._frugal = frugal
         with making(env_id, options):
             self.env = gym.make_vec(env_id, num_envs=episodes, **options)
         _, self._transform = observation_transform(self.env.single_observation_space, observation)
         single = make_environment(env_id, options, observation)
-        self._measured = single if hasattr(single.unwrapped, "measures") else None
+        self._measured = single if hasattr(single.unwrapped, "measures") and not frugal else None
 
     def check(self, measure: str) -> None:
         """Refuse a measure that evaluations here will not record.
@@ -95,10 +114,16 @@ class Evaluator:
         lengths = np.zeros(self.episodes, dtype=np.int64)
         running = np.ones(self.episodes, dtype=bool)
         successes: np.ndarray | None = None
-        memory = None
-        for _ in range(MAX_STEPS):
+        memory = actions = None
+        for _ in range(MAX_STEPS if self.steps is None else self.steps):
             seen = observations if self._transform is None else self._transform(observations)
-            actions, memory = agent.predict(seen, state=memory, deterministic=True)
+            if self.watch is not None:
+                self.watch(seen[running], np.flatnonzero(running))
+            if self._frugal and memory is None and actions is not None:
+                found, memory = agent.predict(seen[running], state=None, deterministic=True)
+                actions[running] = found
+            else:
+                actions, memory = agent.predict(seen, state=memory, deterministic=True)
             observations, rewards, terminated, truncated, infos = self.env.step(actions)
             # Only the first episode of each member counts; what the others do after theirs is discarded.
             returns[running] += np.asarray(rewards, dtype=np.float64)[running]
@@ -109,8 +134,10 @@ class Evaluator:
                 successes[ended] = np.asarray(infos["success"], dtype=bool)[ended]
             running &= ~ended
             if not running.any():
-                told = None if successes is None else tuple(map(bool, successes))
-                return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), told)
+                break
+        if not running.any() or self.steps is not None:
+            told = None if successes is None else tuple(map(bool, successes))
+            return Evaluation(tuple(map(float, returns)), tuple(map(int, lengths)), told)
         raise InputError(
             "environment.id",
             str(self.env.spec),

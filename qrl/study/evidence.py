@@ -47,13 +47,13 @@ def energy(result: StudyResult) -> str:
                 Cell(_uncertainty(share)),
             ),
         )
-        for share in energy_shares(result.runs)
+        for share in energy_shares(run.costs for run in result.runs)
     ]
     columns = ("source", "domain", "boundary", "joules", "uncertainty")
     grid = Grid("Energy of training, all runs", tuple(Cell(name) for name in columns), tuple(rows), "")
     gaps = "".join(
         f"<li>{html.escape(domain)}: not measured, {html.escape(reason)}</li>"
-        for domain, reason in unavailable_energy(result.runs)
+        for domain, reason in unavailable_energy(run.costs for run in result.runs)
     )
     listed = (
         table(grid, "energy") if rows else "<p>No energy was recorded: unavailable, which is not zero.</p>"

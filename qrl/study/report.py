@@ -54,9 +54,6 @@ def write_report(
 
 def report_page(result: StudyResult) -> str:
     """The page of one study as HTML; everything that comes from files is escaped."""
-    from plotly.offline import get_plotlyjs
-
-    drawn = study_figures(result)
     body = "\n".join(
         (
             sections.heading(result),
@@ -77,13 +74,20 @@ def report_page(result: StudyResult) -> str:
             evidence.provenance(result),
         )
     )
+    return page(f"{result.name}: {' against '.join(result.sides)}", body, study_figures(result))
+
+
+def page(title: str, body: str, drawn: Mapping[str, figures.Figure]) -> str:
+    """A page that needs nothing else: its body as HTML, and figures by the id of the element that holds them."""
+    from plotly.offline import get_plotlyjs
+
     scripts = (
         f'<script type="application/json" id="figures">{_json(drawn)}</script>'
         f'<script type="application/json" id="palettes">{_json(figures.palettes())}</script>'
         f"<script>{_script_safe(get_plotlyjs())}</script>"
         f"<script>{_resource('report.js')}</script>"
     )
-    return _document(f"{result.name}: {' against '.join(result.sides)}", body, scripts)
+    return _document(title, body, scripts)
 
 
 def study_figures(result: StudyResult) -> dict[str, figures.Figure]:

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qrl.ledger import Record as LedgerRecord
-from qrl.ledger import read_ledger
+from qrl.study.costs import RunCosts, read_costs
 
 Record = dict[str, Any]
 
@@ -29,7 +28,7 @@ _RESUME_TAIL = re.compile(rb'\{\s*"resume_from"\s*:\s*\d+\s*\}\s*$')
 class Run:
     """One run directory, read.
 
-    `episodes` and `evaluations` are the surviving records in order; `ledger` holds every record ever
+    `episodes` and `evaluations` are the surviving records in order; `costs` counts every record of the ledger ever
     written, because spent energy stays spent. `done` is None while the run is unfinished.
     """
 
@@ -41,8 +40,7 @@ class Run:
     manifest: Record
     episodes: tuple[Record, ...]
     evaluations: tuple[Record, ...]
-    ledger_header: Record
-    ledger: tuple[LedgerRecord, ...]
+    costs: RunCosts
     done: Record | None
 
     @property
@@ -114,8 +112,8 @@ def read_run(directory: str | Path) -> Run:
         raise ValueError(
             f"directory: {directory} is no run; give a folder <study>/<agent>/seed=<n> with a recipe"
         )
-    ledger_path = directory / "ledger.jsonl"
-    ledger = read_ledger(ledger_path) if ledger_path.exists() else None
+    evaluations = tuple(surviving(read_lines(directory / "evaluations.jsonl")))
+    done = _read_json(directory / "DONE.json")
     return Run(
         directory=directory,
         study=directory.parent.parent.name,
@@ -124,10 +122,9 @@ def read_run(directory: str | Path) -> Run:
         recipe=_read_toml(directory / "recipe.toml"),
         manifest=_read_json(directory / "manifest.json") or {},
         episodes=tuple(surviving(read_lines(directory / "episodes.jsonl"))),
-        evaluations=tuple(surviving(read_lines(directory / "evaluations.jsonl"))),
-        ledger_header=dict(ledger.headers[0]) if ledger is not None and ledger.headers else {},
-        ledger=ledger.records if ledger is not None else (),
-        done=_read_json(directory / "DONE.json"),
+        evaluations=evaluations,
+        costs=read_costs(directory, evaluations, done),
+        done=done,
     )
 
 

@@ -26,6 +26,7 @@ from qrl.agents.training_env import TrainingEnv, make_environment
 from qrl.errors import InputError
 from qrl.ledger import Ledger
 from qrl.study.checkpoint import load_latest, save_step, write_atomic
+from qrl.study.costs import costs_text, read_costs
 from qrl.study.evaluation import Evaluation, Evaluator
 from qrl.study.manifest import describe_circuit, parameter_counts, write_manifest
 from qrl.study.recipe import TUNING_SEEDS, Recipe, dump_toml, make_recipe
@@ -366,6 +367,8 @@ def _finish(folder: Path, ledger: Ledger, outcome: dict[str, Any]) -> None:
         "metrics_sha256": metrics_digest(folder),
         "n_parameters": outcome["n_parameters"],
     }
+    costs = read_costs(folder, evaluations, done)
+    write_atomic(folder / "costs.json", costs_text(folder, costs))
     write_atomic(folder / "DONE.json", json.dumps(done, indent=1, allow_nan=False) + "\n")
 
 

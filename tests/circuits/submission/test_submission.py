@@ -5,6 +5,7 @@ import runpy
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,15 +97,92 @@ def test_a_submission_that_never_arrives_is_sent_once_more_and_no_more(tmp_path)
     settled(at, 0, answers=0)
 
 
-def test_a_refusal_and_a_failure_say_why_and_stay(tmp_path):
-    at = submitter(tmp_path, ["refused", "failed"])
+def test_a_refusal_says_why_holds_no_budget_and_may_be_tried_again(tmp_path):
+    at = submitter(tmp_path, ["refused"])
     with pytest.raises(Refused, match="no such machine"):
         at.run(intent(0), lambda: "a")
-    with pytest.raises(JobFailed, match="failed before"):
-        at.run(intent(0), lambda: "a")
-    with pytest.raises(JobFailed, match="out of helium"):
-        at.run(intent(1), lambda: "b")
-    settled(at, 1, answers=0)
+    assert at.journal.reserved() == 0.0
+    settled(at, 0, answers=0)
+    assert at.run(intent(0), lambda: "a") == b"answer to a"
+
+
+def test_a_failure_that_cost_nothing_is_submitted_once_more_and_then_stays(tmp_path):
+    at = submitter(tmp_path, ["failed"])
+    assert at.run(intent(1), lambda: "b") == b"answer to b"
+    assert at.run(intent(1), lambda: "b") == b"answer to b"
+    assert at.service.count() == 2
+    (tmp_path / "other").mkdir()
+    at = submitter(tmp_path / "other", ["failed", "failed"])
+    for _ in range(2):
+        with pytest.raises(JobFailed, match=r"out of helium"):
+            at.run(intent(1), lambda: "b")
+    settled(at, 2, answers=0)
+
+
+def test_a_failure_that_was_paid_is_not_repeated(tmp_path):
+    at = submitter(tmp_path)
+    record = at.start(intent(), lambda: "a")
+    with at.service._open() as connection:
+        connection.execute("UPDATE jobs SET status = 'failed'")
+    for _ in range(2):
+        with pytest.raises(JobFailed):
+            at.run(intent(), lambda: "a")
+    assert at.service.count() == 1
+    assert at.journal.spent() == SECONDS
+    assert at.journal.record(record.tag).state == "FAILED"
+
+
+def test_what_cannot_be_made_holds_no_budget(tmp_path):
+    at = submitter(tmp_path)
+
+    def broken():
+        raise ValueError("n_qubits: 200 is too many")
+
+    with pytest.raises(ValueError, match="too many"):
+        at.run(intent(), broken)
+    assert at.journal.reserved() == 0.0
+    assert at.run(intent(), lambda: "a") == b"answer to a"
+    assert at.service.count() == 1
+
+
+def test_a_reply_that_is_empty_is_paid_and_said(tmp_path):
+    at = submitter(tmp_path)
+    at.service.fetch = lambda job_id: b""
+    with pytest.raises(JobFailed, match="empty"):
+        at.run(intent(), lambda: "a")
+    assert at.journal.spent() == SECONDS
+    assert at.service.count() == 1
+
+
+def test_a_bill_that_comes_late_is_waited_for(tmp_path):
+    at = submitter(tmp_path)
+    look, looks = at.service.look, []
+
+    def late(job_id):
+        job = look(job_id)
+        looks.append(job)
+        return replace(job, seconds=None) if len(looks) < 3 else replace(job, seconds=1.25)
+
+    at.service.look = late
+    at.run(intent(), lambda: "a")
+    assert at.journal.spent() == 1.25
+
+
+def test_what_was_fetched_needs_no_connection(tmp_path):
+    at = submitter(tmp_path)
+    at.run(intent(), lambda: "a")
+    at.service.calls.clear()
+    at.service.remaining = None
+    assert at.start(intent(), lambda: "a").state == "FETCHED"
+    assert at.service.calls == []
+
+
+def test_sessions_are_written_down_until_they_are_closed(tmp_path):
+    journal = submitter(tmp_path).journal
+    for name in ("one", "two"):
+        journal.session_opened(name, "ibm:x")
+    journal.session_closed("one")
+    assert journal.open_sessions() == ["two"]
 
 
 def test_a_deadline_leaves_the_job_running_and_collect_fetches_it(tmp_path):

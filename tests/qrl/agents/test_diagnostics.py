@@ -10,6 +10,7 @@ import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import qrl
 from circuits import analysis, reuploading
@@ -195,12 +196,11 @@ def test_the_logger_gets_the_same_numbers(tmp_path):
 
 
 def test_tensorboard_reads_them(tmp_path):
-    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     agent = qrl.build_agent(DQN, "CartPole-v1", seed=2)
     agent.set_logger(configure(str(tmp_path), ["tensorboard"]))
     agent.learn(60, callback=Diagnostics([30], tmp_path / "told.jsonl"), log_interval=None)
     agent.logger.close()
-    events = reader.EventAccumulator(str(tmp_path)).Reload()
+    events = EventAccumulator(str(tmp_path)).Reload()
     norms = [(e.step, e.value) for e in events.Scalars("diagnostics/q_net/weights/norm")]
     told = read_lines(tmp_path / "told.jsonl")
     assert norms == [

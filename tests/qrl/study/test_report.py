@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from qrl.ledger import read_ledger
 from qrl.study import figures, report
 from qrl.study.comparison import StudyResult, compare
 from qrl.study.pairs import sentence, short
@@ -76,7 +77,7 @@ def test_expected_costs_are_those_of_the_run_directories(study: Path, result: St
         end = crossing["interactions"] if crossing else 5_000
         successes += crossing is not None
         costs["interactions"] += end
-        for record in run.ledger:
+        for record in read_ledger(run.directory / "ledger.jsonl").records:
             if record.phase in ("environment", "act", "learn") and record.window[1] <= end:
                 costs["seconds"] += record.wall_s
                 costs["joules"] += sum(entry.joules for entry in record.energy)
@@ -632,7 +633,10 @@ def test_time_by_phase_is_the_ledgers(result: StudyResult) -> None:
     bars = figures.time_by_phase(result, share=False)["data"]
     hybrid = sum(bar["x"][-1] for bar in bars)  # the first agent stands at the top, which is the last bar
     runs = [run for run in result.runs if run.agent == "hybrid"]
-    assert hybrid == pytest.approx(sum(record.wall_s for run in runs for record in run.ledger) / 10)
+    assert hybrid == pytest.approx(
+        sum(record.wall_s for run in runs for record in read_ledger(run.directory / "ledger.jsonl").records)
+        / 10
+    )
     shares = figures.time_by_phase(result, share=True)["data"]
     assert sum(bar["x"][0] for bar in shares) == pytest.approx(100.0)
 

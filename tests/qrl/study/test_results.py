@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from qrl.study.costs import run_costs
+from qrl.ledger import read_ledger
 from qrl.study.results import find_runs, find_studies, metrics_digest, read_lines, read_run, surviving
 
 
@@ -35,8 +35,7 @@ def test_a_run_is_read_whole(root: Path) -> None:
     assert len(run.evaluations) == 10
     assert run.crossing is not None
     assert run.crossing["confirmation"]["passed"]
-    assert run.ledger_header["meters"] == ["cpu-time-model"]
-    assert {record.phase for record in run.ledger} >= {"environment", "act", "learn", "quantum", "evaluate"}
+    assert run.costs.phases.keys() >= {"environment", "act", "learn", "quantum", "evaluate"}
 
 
 @pytest.mark.parametrize(
@@ -75,13 +74,13 @@ def test_a_resume_supersedes_later_records_only() -> None:
 def test_the_ledger_keeps_what_a_resume_superseded(tmp_path: Path, simulated: SimpleNamespace) -> None:
     study = simulated.write_study(tmp_path, seeds=range(1))
     directory = study / "twin" / "seed=0"
-    before = run_costs(read_run(directory))
+    before = read_run(directory).costs
     path = directory / "ledger.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lost = next(line for line in lines if line.get("phase") == "learn" and line["window"] == [500, 1000])
     lost = {**lost, "window": [500, 700], "wall_s": 7.0}
     simulated.write_lines(path, [*lines, lost])
-    after = run_costs(read_run(directory))
+    after = read_run(directory).costs
     assert after.at["seconds"][0] == pytest.approx(before.at["seconds"][0])
     assert after.at["seconds"][1:] == pytest.approx(before.at["seconds"][1:] + 7.0)
     assert after.total["seconds"] == pytest.approx(before.total["seconds"] + 7.0)
@@ -89,8 +88,12 @@ def test_the_ledger_keeps_what_a_resume_superseded(tmp_path: Path, simulated: Si
 
 def test_costs_of_training_leave_out_evaluation(root: Path) -> None:
     run = read_run(root / "one" / "hybrid" / "seed=8")
-    costs = run_costs(run)
-    training = sum(r.wall_s for r in run.ledger if r.phase in ("environment", "act", "learn", "quantum"))
+    costs = run.costs
+    training = sum(
+        r.wall_s
+        for r in read_ledger(run.directory / "ledger.jsonl").records
+        if r.phase in ("environment", "act", "learn", "quantum")
+    )
     assert costs.total["seconds"] == pytest.approx(training, rel=1e-12)
     assert costs.total["joules"] == pytest.approx(5.8 * training, rel=1e-12)
     assert costs.total["executions"] == 5_000 * 65
@@ -106,7 +109,7 @@ def test_a_ledger_without_energy_has_no_joules(tmp_path: Path, simulated: Simple
         line["energy"] = []
         line["unavailable"] = [{"domain": d, "reason": "no meter"} for d in ("cpu_pkg", "dram", "gpu")]
     simulated.write_lines(path, lines)
-    assert "joules" not in run_costs(read_run(path.parent)).total
+    assert "joules" not in read_run(path.parent).costs.total
 
 
 def test_digest_is_the_documented_canonical_json(tmp_path: Path, simulated: SimpleNamespace) -> None:

@@ -12,7 +12,7 @@ import torch
 
 import qrl
 from qrl.errors import InputError
-from qrl.ledger import TRAINING_PHASES
+from qrl.ledger import TRAINING_PHASES, read_ledger
 from qrl.study.manifest import simulator, write_manifest
 from qrl.study.recipe import load_recipe
 from qrl.study.results import read_lines, read_run
@@ -80,7 +80,7 @@ def test_a_crossing_is_confirmed_on_fresh_episodes_once(tmp_path, tiny):
 
 def test_the_ledger_closes_and_counts_what_happened(tmp_path, tiny):
     result = read_run(run(tiny, "mlp", 0, tmp_path / "seed=0"))
-    records = result.ledger
+    records = read_ledger(result.directory / "ledger.jsonl").records
     assert sum(r.interactions for r in records if r.phase in TRAINING_PHASES) == 200
     assert sum(r.updates for r in records) == 100
     assert sum(r.episodes for r in records if r.phase in TRAINING_PHASES) == len(result.episodes)
