@@ -45,6 +45,8 @@ from circuits.submission import JobFailed, Refused, Spending, StillRunning
 Estimator = Literal["integration", "mean_energy", "stacked"]
 
 ESTIMATORS = ("integration", "mean_energy", "stacked")
+FEW_READS = 10
+"""Below so many configurations an entropy from their counts says next to nothing; with one it is 0."""
 _HEURISTIC = "heuristic: virtual field and temperature"
 
 
@@ -93,7 +95,7 @@ class DWaveSampler:
             ``circuits.boltzmann.integration``, and is consistent with the moments as gradients; "mean_energy" is
             <H> without field and entropy, from the reads that are there; "stacked" is the free energy of the stacked
             configurations with the plug-in entropy, which cannot exceed ln(reads) and is biased low, without its
-            bias in the standard error.
+            bias in the standard error; below 10 reads it warns.
         nodes: inner ensembles of the integration.
         cache: JSON file that keeps embeddings; None keeps them in memory.
         embedding_seed: of the search for an embedding.
@@ -146,6 +148,13 @@ class DWaveSampler:
         self.effective_beta = effective_beta
         self.chain_strength = chain_strength
         self.estimator = choice("estimator", estimator, ESTIMATORS)
+        if self.estimator == "stacked" and self.reads < FEW_READS:
+            warnings.warn(
+                f"reads: an entropy from the counts of {self.reads} configurations cannot exceed ln {self.reads};"
+                f" use {FEW_READS} or more",
+                UserWarning,
+                stacklevel=2,
+            )
         self.nodes = integer("nodes", nodes, 0)
         file = None if cache is None else Path(cache)
         self.embeddings = Embeddings(integer("embedding_seed", embedding_seed, 0), file)

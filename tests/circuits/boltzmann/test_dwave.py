@@ -214,6 +214,16 @@ def test_slices_multiply_the_reads_and_leave_the_moments_alone():
     assert found.z_error[0, 0] == pytest.approx(np.sqrt((1 - (found.z[0, 0] * 100 / 102) ** 2) / 102))
 
 
+def test_an_entropy_from_counts_of_few_reads_is_warned_of_and_named():
+    with pytest.warns(
+        UserWarning, match="reads: an entropy from the counts of 9 configurations cannot exceed ln 9"
+    ):
+        few = DWaveSampler(child=Annealer(), reads=9, estimator="stacked")
+    assert few.thermal(machine()).estimator.startswith("1 stacked reads, plug-in entropy")
+    DWaveSampler(child=Annealer(), reads=10, estimator="stacked")
+    DWaveSampler(child=Annealer(), reads=9)  # takes no entropy from counts
+
+
 # Jobs, order, counts
 
 
