@@ -18,8 +18,10 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -194,7 +196,6 @@ CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY, tag TEXT NOT NULL, seen REAL NOT NULL, status TEXT NOT NULL, seconds REAL,
     queued REAL, duplicate INTEGER NOT NULL
 );
-CREATE TABLE IF NOT EXISTS sessions (id TEXT PRIMARY KEY, backend TEXT NOT NULL, opened REAL NOT NULL, closed REAL);
 CREATE TABLE IF NOT EXISTS events (at REAL NOT NULL, tag TEXT, what TEXT NOT NULL, detail TEXT);
 """
 
@@ -299,26 +300,42 @@ class Journal:
             if row is not None and (row["state"] != "FAILED" or row["job_id"] is not None):
                 return _record(row), self._take_over(connection, row)
             self._check_budget(connection, intent, budget, remaining)
-            # one that failed before there was a job has cost nothing and may be tried again
-            connection.execute("DELETE FROM intents WHERE tag = ?", (intent.tag,))
-            connection.execute(
-                "INSERT INTO intents (tag, key, repetition, project, backend, seconds, note, state, owner, created)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, 'RESERVED', ?, ?)",
-                (
-                    intent.tag,
-                    intent.key,
-                    intent.repetition,
-                    intent.project,
-                    intent.backend,
-                    float(intent.seconds),
-                    json.dumps(dict(intent.note), allow_nan=False),
-                    _me(),
-                    time.time(),
-                ),
-            )
+            if row is not None:
+                # It ended before there was a job, as far as was known. If it was sent, its tag is looked at first.
+                sent = "EXISTS (SELECT 1 FROM events WHERE events.tag = intents.tag AND what = 'submitting')"
+                connection.execute(
+                    f"UPDATE intents SET state = CASE WHEN {sent} THEN 'SUBMITTING' ELSE 'RESERVED' END,"
+                    " attempts = 0, owner = ?, seconds = ?, note = ?, reason = NULL WHERE tag = ?",
+                    (_me(), float(intent.seconds), _note(intent), intent.tag),
+                )
+            else:
+                connection.execute(
+                    "INSERT INTO intents (tag, key, repetition, project, backend, seconds, note, state, owner, created)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, 'RESERVED', ?, ?)",
+                    (
+                        intent.tag,
+                        intent.key,
+                        intent.repetition,
+                        intent.project,
+                        intent.backend,
+                        float(intent.seconds),
+                        _note(intent),
+                        _me(),
+                        time.time(),
+                    ),
+                )
             _event(connection, intent.tag, "reserved", f"{intent.seconds:g} s")
             row = connection.execute("SELECT * FROM intents WHERE tag = ?", (intent.tag,)).fetchone()
             return _record(row), True
+
+    def check(self, intent: Intent, budget: Budget) -> None:
+        """Refuse a request that does not fit the budget now; ``reserve`` looks again.
+
+        Raises:
+            OverBudget: it does not fit.
+        """
+        with self._reading() as connection:
+            self._check_budget(connection, intent, budget, None)
 
     def take_over(self, tag: str) -> bool:
         """Whether it is now this process's turn: no other that lives has it."""
@@ -338,6 +355,19 @@ class Journal:
                 "UPDATE intents SET state = 'SUBMITTING', attempts = attempts + 1 WHERE tag = ?", (tag,)
             )
             _event(connection, tag, "submitting", None)
+
+    def turned_away(self, tag: str) -> None:
+        """The service took no job: this attempt does not count."""
+        with self._writing() as connection:
+            connection.execute("UPDATE intents SET attempts = attempts - 1 WHERE tag = ?", (tag,))
+            _event(connection, tag, "turned away", None)
+
+    def since_sent(self, tag: str) -> float:
+        """Seconds since a request was last about to be sent, infinite where it never was."""
+        query = "SELECT max(at) FROM events WHERE tag = ? AND what = 'submitting'"
+        with self._reading() as connection:
+            at = connection.execute(query, (tag,)).fetchone()[0]
+        return float("inf") if at is None else max(0.0, time.time() - at)
 
     def found(self, tag: str, jobs: list[Job]) -> Record:
         """These jobs exist under the tag; the oldest is the one that counts, the others are duplicates."""
@@ -377,19 +407,23 @@ class Journal:
     def fetched(self, tag: str, raw: bytes) -> Record:
         """The raw reply is here: on the disk before the record says so."""
         path = self.replies / tag
-        partial = path.with_name(f".{tag}.{os.getpid()}")
+        partial = path.with_name(f".{tag}.{secrets.token_hex(8)}")
         with partial.open("wb") as file:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(self.replies)
         with self._writing() as connection:
-            connection.execute(
-                "UPDATE intents SET state = 'FETCHED', sha256 = ? WHERE tag = ?",
-                (hashlib.sha256(raw).hexdigest(), tag),
-            )
-            _event(connection, tag, "fetched", f"{len(raw)} bytes")
+            row = connection.execute("SELECT sha256 FROM intents WHERE tag = ?", (tag,)).fetchone()
+            if row["sha256"] is None:
+                os.replace(partial, path)
+                _sync_folder(self.replies)
+                connection.execute(
+                    "UPDATE intents SET state = 'FETCHED', sha256 = ? WHERE tag = ?",
+                    (hashlib.sha256(raw).hexdigest(), tag),
+                )
+                _event(connection, tag, "fetched", f"{len(raw)} bytes")
+            else:
+                partial.unlink()  # another was quicker, and the first reply stays
         return self.record(tag)
 
     def done(self, tag: str) -> None:
@@ -406,25 +440,6 @@ class Journal:
             row = connection.execute("SELECT note FROM intents WHERE tag = ?", (tag,)).fetchone()
             note = json.dumps({**json.loads(row["note"]), **facts}, allow_nan=False)
             connection.execute("UPDATE intents SET note = ? WHERE tag = ?", (note, tag))
-
-    def session_opened(self, session: str, backend: str) -> None:
-        """A session is paid for by the clock from here on."""
-        with self._writing() as connection:
-            connection.execute(
-                "INSERT OR IGNORE INTO sessions (id, backend, opened) VALUES (?, ?, ?)",
-                (session, backend, time.time()),
-            )
-
-    def session_closed(self, session: str) -> None:
-        """And no longer."""
-        with self._writing() as connection:
-            connection.execute("UPDATE sessions SET closed = ? WHERE id = ?", (time.time(), session))
-
-    def open_sessions(self) -> list[str]:
-        """Sessions that were opened and, as far as is known, not closed, of any process."""
-        with self._reading() as connection:
-            rows = connection.execute("SELECT id FROM sessions WHERE closed IS NULL ORDER BY opened")
-            return [row["id"] for row in rows]
 
     def event(self, tag: str | None, what: str, detail: str | None = None) -> None:
         """Keep something that happened."""
@@ -549,6 +564,10 @@ def _reserved(connection: sqlite3.Connection) -> float:
     return sum(float(connection.execute(each).fetchone()[0]) for each in (query, rest))
 
 
+def _note(intent: Intent) -> str:
+    return json.dumps(dict(intent.note), allow_nan=False)
+
+
 def _record(row: sqlite3.Row) -> Record:
     intent = Intent(
         row["key"], row["project"], row["backend"], row["seconds"], row["repetition"], json.loads(row["note"])
@@ -563,17 +582,18 @@ def _event(connection: sqlite3.Connection, tag: str | None, what: str, detail: s
 
 
 def _me() -> str:
-    """This process: host, number, and when it started, since numbers are used again."""
+    """This thread: host, thread, process, and when that started, since numbers are used again."""
     import psutil
 
-    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
+    thread = threading.get_ident()
+    return f"{socket.gethostname()} {thread} {os.getpid()} {psutil.Process().create_time():.2f}"
 
 
 def _lives(owner: str) -> bool:
     """Whether a process may still be at work; of another host nobody can tell, so it may."""
     import psutil
 
-    host, number, started = owner.rsplit(" ", 2)
+    host, _, number, started = owner.rsplit(" ", 3)
     if host != socket.gethostname():
         return True
     try:

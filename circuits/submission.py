@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from circuits.journal import Budget, Intent, Job, Journal, Record
 
-__all__ = ["JobFailed", "Refused", "Service", "Spending", "StillRunning", "Submitter", "Waits"]
+__all__ = ["Busy", "JobFailed", "Refused", "Service", "Spending", "StillRunning", "Submitter", "Waits"]
 
 CLOCKS_APART = 600.0
 """Seconds by which the clocks of host and service may differ."""
@@ -27,6 +27,18 @@ CLOCKS_APART = 600.0
 
 class Refused(RuntimeError):
     """The service says that there is no job and will be none: credentials, validation, no such machine."""
+
+
+class Busy(Refused):
+    """The service takes no job now, and may later.
+
+    Attributes:
+        after: seconds after which it may, None where it does not say.
+    """
+
+    def __init__(self, message: str, after: float | None = None) -> None:
+        super().__init__(message)
+        self.after = after
 
 
 class JobFailed(RuntimeError):
@@ -45,6 +57,7 @@ class Service(Protocol):
 
         Raises:
             Refused: there is no job.
+            Busy: nor will there be one before some time has passed.
         """
         ...
 
@@ -78,8 +91,9 @@ class Waits:
         poll: between two looks at a job, at first.
         poll_most: and at last; each wait is half as long again as the one before.
         deadline: for a job to end, None without end.
-        retry: before a read is repeated, at first; doubled each time, with jitter.
-        retry_most: in all, after which the error stands.
+        retry: before a read, or what a busy service turned away, is repeated, at first; doubled each time, with jitter.
+        retry_most: in all, after which the error stands; so does a status that nobody knows.
+        reply: for the next byte of a reply.
         sleep: what waits.
     """
 
@@ -89,6 +103,7 @@ class Waits:
     deadline: float | None = None
     retry: float = 1.0
     retry_most: float = 300.0
+    reply: float = 60.0
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -143,17 +158,28 @@ class Submitter:
         """
         return self.answer(intent, payload)[1]
 
-    def answer(self, intent: Intent, payload: Callable[[], Any]) -> tuple[Record, bytes]:
-        """As ``run``, with the record whose reply it is."""
-        try:
-            tag = self.start(intent, payload).tag
-            raw = self.collect(tag)
-        except JobFailed:
-            if not self._was_free(intent.tag):
-                raise
-            tag = self.start(replace(intent, repetition=intent.repetition + 1), payload).tag
-            raw = self.collect(tag)
-        return self.journal.record(tag), raw
+    def answer(self, intent: Intent, payload: Callable[[], Any], attempts: int = 1) -> tuple[Record, bytes]:
+        """As ``run``, with the record whose reply it is.
+
+        Args:
+            intent: the request.
+            payload: makes what is sent.
+            attempts: jobs that may be paid for it, where one fails.
+        """
+        free = 1
+        while True:
+            try:
+                tag = self.start(intent, payload).tag
+                raw = self.collect(tag)
+                return self.journal.record(tag), raw
+            except JobFailed:
+                if free and self._was_free(intent.tag):
+                    free -= 1
+                elif attempts > 1 and self.journal.record(intent.tag).state == "FAILED":
+                    attempts -= 1
+                else:
+                    raise
+            intent = replace(intent, repetition=intent.repetition + 1)
 
     def _was_free(self, tag: str) -> bool:
         """Whether the machine failed, and charged nothing for it."""
@@ -172,12 +198,21 @@ class Submitter:
         known = self.journal.known(intent.tag)
         if known is not None and known.state in ("FETCHED", "DONE"):
             return known
+        if known is None:
+            self.journal.check(intent, self.budget)  # which needs no connection
         record, mine = self.journal.reserve(intent, self.budget, self._read(self.service.remaining))
+        try:
+            return self._go_on(record, mine, payload)
+        except BaseException:
+            self.journal.release(record.tag)
+            raise
+
+    def _go_on(self, record: Record, mine: bool, payload: Callable[[], Any]) -> Record:
         if record.state in ("FETCHED", "DONE", "SUBMITTED"):
             return record
         if record.state == "FAILED":
             raise JobFailed(
-                f"{record.tag}: failed before ({record.reason}); ask for a repetition to try once more"
+                f"{record.tag}: failed before ({record.reason}); allow another attempt to try once more"
             )
         if not mine:
             return self._another_submits(record, payload)
@@ -196,13 +231,18 @@ class Submitter:
         if record.state == "SUBMITTING":
             record = self._reconcile(record, None)
         if record.state in ("FETCHED", "DONE"):
-            self._charge_all(record)
+            if record.state == "FETCHED" or any(job["seconds"] is None for job in self.journal.jobs(tag)):
+                self._charge_all(record)
             return self.journal.reply(record)
         if record.state == "FAILED":
             raise JobFailed(f"{tag}: {record.reason}")
         if record.job_id is None:
             raise JobFailed(f"{tag}: was never submitted; submit it again")
-        job = self._wait(record.job_id)
+        try:
+            job = self._wait(record.job_id)
+        except KeyboardInterrupt:
+            goes_on = f"job {record.job_id} goes on and is paid; `qrl jobs collect` fetches it"
+            raise KeyboardInterrupt(goes_on) from None
         if job.status != "done":
             self.journal.failed(tag, f"{job.status}: {job.reason or 'no reason given'}")
             self._charge_all(self.journal.record(tag))
@@ -211,10 +251,32 @@ class Submitter:
         if not raw:
             self.journal.failed(tag, "the reply is empty")
             self._charge_all(self.journal.record(tag))
-            raise JobFailed(f"{tag}: job {job.id} is done and its reply is empty; ask for a repetition")
+            raise JobFailed(f"{tag}: job {job.id} is done and its reply is empty; allow another attempt")
         record = self.journal.fetched(tag, raw)
         self._charge_all(record)
         return raw
+
+    def cancel(self, tag: str) -> float:
+        """Stop every job of a tag, and charge what they cost; these seconds.
+
+        Raises:
+            KeyError: there is no such tag.
+            StillRunning: the deadline passed before the service had stopped them.
+        """
+        record = self.journal.record(tag)
+        if record.live:
+            jobs = self._read(lambda: self.service.find(tag, record.created - CLOCKS_APART))
+            if jobs:
+                record = self.journal.found(tag, jobs)
+            for job in jobs:
+                if not job.final:
+                    self._read(partial(self.service.cancel, job.id))
+            for known in self.journal.jobs(tag):
+                self._wait(known["id"])
+            self.journal.failed(tag, "cancelled on request")
+        if self.journal.jobs(tag):
+            self._charge_all(self.journal.record(tag))
+        return sum(job["seconds"] or 0.0 for job in self.journal.jobs(tag))
 
     # ------------------------------------------------------------------ steps
 
@@ -226,12 +288,18 @@ class Submitter:
             # nothing was sent, and what cannot be made holds no budget
             self.journal.failed(tag, f"not made: {type(error).__name__}")
             raise
-        self.journal.submitting(tag)
         try:
-            job_id = self.service.submit(body, tag, record.intent.seconds)
-        except Refused as error:
-            self.journal.failed(tag, str(error))
-            raise
+            job_id = self._send(record, body)
+        except Refused as refusal:
+            # The client may have sent it several times, and this be the answer to the last of them.
+            try:
+                jobs = self.service.find(tag, record.created - CLOCKS_APART)
+            except Exception:
+                raise refusal from None  # until the tag can be looked at, the reservation stays
+            if not jobs:
+                self.journal.failed(tag, str(refusal))
+                raise
+            return self._keep_one(tag, jobs)
         except Exception as error:
             # whether a job exists is not known; the tag will say
             self.journal.event(tag, "submission unclear", type(error).__name__)
@@ -239,19 +307,38 @@ class Submitter:
         self.journal.found(tag, [Job(job_id, "queued", record.created)])
         return self._count(self.journal.record(tag))
 
+    def _send(self, record: Record, body: Any) -> str:
+        """Submit, and while the service is busy again, in bounds; the job's id."""
+        pause, waited = self.waits.retry, 0.0
+        while True:
+            self.journal.submitting(record.tag)
+            try:
+                return self.service.submit(body, record.tag, record.intent.seconds)
+            except Busy as error:
+                self.journal.turned_away(record.tag)
+                if waited >= self.waits.retry_most:
+                    raise
+                wait = self._jitter.uniform(0.0, pause) if error.after is None else error.after
+            except Refused:
+                self.journal.turned_away(record.tag)
+                raise
+            self.waits.sleep(wait)
+            waited += max(wait, 1e-3)
+            pause *= 2.0
+
     def _reconcile(self, record: Record, payload: Callable[[], Any] | None) -> Record:
         """A submission was begun and its end is not known: find the job, or send once more where there is none."""
         tag, since = record.tag, record.created - CLOCKS_APART
         jobs = self._read(lambda: self.service.find(tag, since))
         if not jobs:
-            self.waits.sleep(self.waits.grace)
+            self.waits.sleep(max(0.0, self.waits.grace - self.journal.since_sent(tag)))
             jobs = self._read(lambda: self.service.find(tag, since))
         if jobs:
             return self._keep_one(tag, jobs)
         if payload is None or record.attempts >= 2:
             reason = "no job under its tag after the grace time"
             self.journal.failed(tag, reason)
-            raise JobFailed(f"{tag}: {reason}; submit it again as a repetition")
+            raise JobFailed(f"{tag}: {reason}; submit it again")
         return self._submit(record, payload)
 
     def _count(self, record: Record) -> Record:
@@ -293,8 +380,14 @@ class Submitter:
         return job
 
     def _wait(self, job_id: str) -> Job:
-        pause, waited = self.waits.poll, 0.0
+        pause, waited, strange = self.waits.poll, 0.0, 0.0
         while not (job := self._read(partial(self.service.look, job_id))).final:
+            strange = 0.0 if job.status in ("queued", "running") else strange + max(pause, 1e-3)
+            if strange > self.waits.retry_most:
+                raise StillRunning(
+                    f"job {job_id}: is {job.status!r}, which is no known status; look at it where it runs, and fetch"
+                    " it later with `qrl jobs collect`"
+                )
             if self.waits.deadline is not None and waited >= self.waits.deadline:
                 raise StillRunning(
                     f"job {job_id}: is {job.status} after {waited:g} s and goes on; `qrl jobs collect` fetches it"

@@ -7,20 +7,22 @@ one line of our own without credentials, and without the client's exception behi
 from __future__ import annotations
 
 import atexit
+import logging
 import os
+import secrets
 import stat
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from circuits.journal import Job, Journal
+from circuits.journal import Intent, Job, Journal, content_key
 from circuits.redaction import hide, redacted
-from circuits.submission import Refused
+from circuits.submission import Busy, Refused, Spending
 
 if TYPE_CHECKING:
     from circuits.backends.ibm import IBMOptions
@@ -31,14 +33,17 @@ TOKEN, INSTANCE = "QISKIT_IBM_TOKEN", "QISKIT_IBM_INSTANCE"
 ACCOUNT_FILE = Path("~/.qiskit/qiskit-ibm.json")
 _REFUSALS = {400, 401, 403, 404, 409, 413, 422}
 """Answers after which there is no job."""
+_BUSY = 429
 _STATUS = {
-    "DONE": "done",
-    "CANCELLED": "cancelled",
-    "ERROR": "failed",
     "QUEUED": "queued",
     "RUNNING": "running",
+    "COMPLETED": "done",
+    "FAILED": "failed",
+    "CANCELLED": "cancelled",
 }
-_MAX_TIME_REASON = "1305"
+_MAX_TIME_CODE = 1305
+_CONNECT_SECONDS = 5.0
+_KEPT_JOBS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,27 +99,30 @@ class IBMService:
     Args:
         device: its name.
         options: how jobs run.
-        journal: where sessions are written down.
+        spending: journal and budget, for sessions, and waits.
     """
 
-    def __init__(self, device: str, options: IBMOptions, journal: Journal) -> None:
-        self._device, self._options, self._journal = device, options, journal
+    def __init__(self, device: str, options: IBMOptions, spending: Spending) -> None:
+        self._device, self._options, self._spending = device, options, spending
+        self._journal: Journal = spending.journal
         self._client: Any = None
         self._machine: Any = None
         self._mode: Any = None
+        self._session: str | None = None
+        self._jobs: dict[str, Any] = {}
         atexit.register(self.close)
 
     # ------------------------------------------------------------------ the submitter's protocol
 
     def submit(self, payload: Request, tag: str, seconds: float) -> str:
         """Start a job under a tag; see ``circuits.submission.Service``."""
-        machine = self.machine
+        machine, mode = self.machine, self._open_mode()
 
         def start() -> str:
             options = self._options.of(payload.primitive)
             options["environment"] = {"job_tags": [tag]}
             options["max_execution_time"] = int(seconds)
-            primitive = primitive_class(payload.primitive)(mode=self._open_mode() or machine, options=options)
+            primitive = primitive_class(payload.primitive)(mode=mode or machine, options=options)
             how = (
                 {"precision": payload.precision}
                 if payload.primitive == "estimator"
@@ -130,38 +138,45 @@ class IBMService:
     def find(self, tag: str, since: float) -> list[Job]:
         """All jobs under a tag in every instance of the account; see ``circuits.submission.Service``."""
         after = datetime.fromtimestamp(since)
+        _ = self.machine  # whose instance is then the active one
+        active = self.client.active_instance()
+        others = [entry["crn"] for entry in safely(self.client.instances, "instances")]
+        found = []
+        for instance in (active, *(other for other in others if other != active)):
 
-        def ask() -> list[Job]:
-            client = self.client
-            active = client.active_instance()
-            others = [entry["crn"] for entry in client.instances() if entry["crn"] != active]
-            found = {}
-            for instance in (active, *others):
-                for job in client.jobs(limit=None, job_tags=[tag], created_after=after, instance=instance):
-                    found[job.job_id()] = _job(job)
-            if others:
-                client.jobs(limit=1, instance=active)  # which leaves that one active
-            return sorted(found.values(), key=lambda job: (job.created, job.id))
+            def ask(instance: str = instance) -> list[Any]:
+                jobs = self.client.jobs(limit=None, job_tags=[tag], created_after=after, instance=instance)
+                return list(jobs)
 
-        return safely(ask, "find")
+            try:
+                handles = safely(ask, "find")
+            except Refused:
+                if instance == active:
+                    raise
+                continue  # an instance that the token may not read: nothing was submitted there
+            for handle in handles:
+                self._jobs[handle.job_id()] = handle
+                found.append(self.look(handle.job_id()))
+        if len(others) > 1:
+            self._activate()
+        return sorted(found, key=lambda job: (job.created, job.id))
 
     def look(self, job_id: str) -> Job:
         """A job as it is now."""
-        return safely(lambda: _job(self.client.job(job_id)), "look")
+
+        def ask() -> Job:
+            # The client's own job asks for the results of one that failed, and stumbles where there are none.
+            api = self._handle(job_id)._api_client
+            told = api.job_get(job_id)
+            return _job(job_id, told, lambda: api.job_metadata(job_id))
+
+        return safely(ask, "look")
 
     def fetch(self, job_id: str) -> bytes:
         """The raw reply."""
-        from qiskit_ibm_runtime.decoders.result_decoder import ResultDecoder
-
-        class Raw(ResultDecoder):
-            """Leaves a reply as it came."""
-
-            @classmethod
-            def decode(cls, data: Any) -> Any:
-                return data
 
         def ask() -> bytes:
-            text = self.client.job(job_id).result(decoder=Raw)
+            text = self._handle(job_id)._api_client.job_results(job_id)
             return b"" if text is None else str(text).encode("utf-8")
 
         return safely(ask, "fetch")
@@ -173,7 +188,7 @@ class IBMService:
             from qiskit_ibm_runtime.exceptions import RuntimeInvalidStateError
 
             with suppress(RuntimeInvalidStateError):
-                self.client.job(job_id).cancel()
+                self._handle(job_id).cancel()
 
         safely(ask, "cancel")
 
@@ -204,8 +219,10 @@ class IBMService:
 
                 return QiskitRuntimeService()
 
-            self._client = safely(connect, "connect")
-            hide((self._client.active_account() or {}).get("token"))
+            client = safely(connect, "connect")
+            hide((client.active_account() or {}).get("token"))
+            self._client = client
+            self._bound_replies()
             self._close_what_was_left()
         return self._client
 
@@ -236,15 +253,62 @@ class IBMService:
 
         return safely(ask, "calibration")
 
+    def _handle(self, job_id: str) -> Any:
+        """The client's own job, which knows in what instance it is."""
+        if job_id not in self._jobs:
+            if len(self._jobs) > _KEPT_JOBS:
+                self._jobs.clear()
+            self._jobs[job_id] = self.client.job(job_id)
+            self._activate()
+        return self._jobs[job_id]
+
+    def _activate(self) -> None:
+        """Make the machine's instance the active one again, which looking elsewhere changes."""
+        if self._machine is not None:
+            client = self._client
+            safely(lambda: client.jobs(limit=1, job_tags=["none"], instance=self._machine._instance), "find")
+        self._bound_replies()
+
+    def _bound_replies(self) -> None:
+        """The client itself waits for ever for a reply of which no byte comes."""
+        apis = (*self._client._get_api_clients().values(), self._client._get_api_client())
+        for api in apis:
+            api._session._timeout = (_CONNECT_SECONDS, self._spending.waits.reply)
+
+    # ------------------------------------------------------------------ sessions
+
     def _open_mode(self) -> Any:
-        """The session or batch of this process, None in job mode."""
+        """The session or batch of this process, None in job mode.
+
+        A session is a request too: what it can cost is reserved before it is opened.
+        """
         if self._options.mode == "job" or self._mode is not None:
             return self._mode
         from qiskit_ibm_runtime import Batch, Session
 
-        kind = Session if self._options.mode == "session" else Batch
-        self._mode = kind(backend=self._machine, max_time=self._options.max_time)
-        self._journal.session_opened(self._mode.session_id, self._device)
+        machine, most = self.machine, self._options.max_time
+        if self._options.mode == "batch":  # which is paid for by its jobs
+            self._mode = safely(lambda: Batch(backend=machine, max_time=most), "batch")
+            self._journal.event(None, "batch opened", self._mode.session_id)
+            return self._mode
+        assert most is not None
+        intent = Intent(
+            content_key(session=secrets.token_hex(16)),
+            self._spending.project,
+            f"ibm:{self._device}",
+            float(most),
+            note={"session": True},
+        )
+        self._journal.reserve(intent, self._spending.budget, self.remaining())
+        self._journal.submitting(intent.tag)
+        try:
+            self._mode = safely(lambda: Session(backend=machine, max_time=most), "session")
+        except Exception as error:
+            # One that was opened all the same has no jobs, costs nothing, and closes by itself.
+            self._journal.failed(intent.tag, str(error))
+            raise
+        self._session = intent.tag
+        self._journal.found(intent.tag, [Job(self._mode.session_id, "running", time.time())])
         return self._mode
 
     def close(self) -> None:
@@ -253,24 +317,52 @@ class IBMService:
         if mode is not None:
             with suppress(Exception):  # the next start closes it
                 safely(mode.close, "close")
-                self._journal.session_closed(mode.session_id)
+                if self._session is not None:
+                    self._settle(self._session, mode.session_id)
+
+    def _settle(self, tag: str, session: str) -> None:
+        """A session is closed: charge the time that its jobs did not, which the clock did."""
+        record = self._journal.record(tag)
+        api = self._client._get_api_client()
+
+        def ask() -> float | None:
+            found = api.session_details(session) or {}
+            return found.get("elapsed_time")
+
+        open_for = safely(ask, "session")
+        if open_for is None:
+            open_for = record.intent.seconds
+        jobs = (
+            job
+            for other in self._journal.records(record.intent.project)
+            if other.intent.note.get("session_id") == session
+            for job in self._journal.jobs(other.tag)
+        )
+        idle = max(0.0, float(open_for) - sum(job["seconds"] or 0.0 for job in jobs))
+        self._journal.charge(Job(session, "done", seconds=idle), idle)
+        self._journal.done(tag)
+
+    def session_id(self) -> str | None:
+        """Of the session or batch that jobs go into, opened on first use; None in job mode."""
+        mode = self._open_mode()
+        return None if mode is None else str(mode.session_id)
+
+    def _left_open(self) -> Iterator[tuple[str, str]]:
+        for record in self._journal.records():
+            ours = record.live and record.intent.note.get("session") and record.tag != self._session
+            if ours and record.job_id and self._journal.take_over(record.tag):
+                yield record.tag, record.job_id
 
     def _close_what_was_left(self) -> None:
         """Sessions of processes that ended without closing them are paid by the clock until somebody does."""
-        from qiskit_ibm_runtime import Session
-
-        for session in self._journal.open_sessions():
+        api = self._client._get_api_client()
+        for tag, session in self._left_open():
             try:
-                safely(partial(_close, Session, session, self._client), "close")
-            except Refused:
-                pass  # gone already
-            except Exception:
-                continue
-            self._journal.session_closed(session)
-
-
-def _close(kind: Any, session: str, client: Any) -> None:
-    kind.from_id(session, client).close()
+                with suppress(Refused):  # it is gone already
+                    safely(lambda session=session: api.close_session(session), "close")  # type: ignore[misc]
+                self._settle(tag, session)
+            except Exception as error:
+                logging.getLogger("circuits").warning("session %s was left open: %s", session, error)
 
 
 def check_credentials() -> None:
@@ -299,6 +391,7 @@ def safely(ask: Callable[[], T], what: str) -> T:
 
     Raises:
         Refused: the service says no.
+        Busy: the service says not now.
         ConnectionError: anything else; what happened is open.
     """
     problem: Exception
@@ -307,17 +400,33 @@ def safely(ask: Callable[[], T], what: str) -> T:
     except Refused:
         raise
     except Exception as error:
-        code = _status_code(error)
-        line = redacted(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
-        if code in _REFUSALS or _is_input(error):
+        answer = _answer(error)
+        code = getattr(answer, "status_code", None)
+        line = f"ibm {what}: {_one_line(error)}"
+        if code == _BUSY:
+            problem = Busy(line, _seconds(answer.headers.get("Retry-After")))
+        elif code in _REFUSALS or (code is None and _is_input(error)):
             way = {
                 401: f"; check {TOKEN}, then give the same command again",
                 403: f"; check {TOKEN} and {INSTANCE}, then give the same command again",
             }.get(code or 0, "")
-            problem = Refused(f"ibm {what}: {line}{way}")
+            problem = Refused(line + way)
         else:
-            problem = ConnectionError(f"ibm {what}: {line}")
+            problem = ConnectionError(line)
     raise problem
+
+
+def _one_line(error: object) -> str:
+    """An error of the client's without credentials and without quotes of quotes."""
+    text = getattr(error, "message", None) or str(error)
+    return redacted(f"{type(error).__name__}: {' '.join(str(text).split())}")[:300]
+
+
+def _seconds(text: Any) -> float | None:
+    try:
+        return None if text is None else max(0.0, float(text))
+    except ValueError:  # a date
+        return None
 
 
 def _is_input(error: Exception) -> bool:
@@ -330,39 +439,48 @@ def _is_input(error: Exception) -> bool:
     return isinstance(error, (*refusals, TypeError, ValueError)) and not isinstance(error, OSError)
 
 
-def _status_code(error: BaseException | None) -> int | None:
-    """The HTTP status behind an exception, which the client keeps at some depth."""
+def _answer(error: BaseException | None) -> Any:
+    """The HTTP answer behind an exception, which the client keeps at some depth; None where there was none."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        code = getattr(error, "status_code", None)
-        response = getattr(error, "response", None)
-        code = getattr(response, "status_code", None) if code is None else code
-        if isinstance(code, int) and code > 0:
-            return code
+        for name in ("response", "http_response"):
+            response = getattr(error, name, None)
+            if isinstance(getattr(response, "status_code", None), int):
+                return response
         error = error.__cause__ or error.__context__
     return None
 
 
-def _job(job: Any) -> Job:
-    """The client's job in our terms; costs are asked for once it is final."""
-    status = _STATUS.get(str(job.status()), str(job.status()).lower())
-    created = job.creation_date
-    reason = job.error_message() if status == "failed" else None
-    if reason and _MAX_TIME_REASON in str(reason):
-        reason = "stopped at its maximum execution time"
-    seconds = queued = None
-    if status in ("done", "failed", "cancelled"):
-        metrics = job.metrics()
-        seconds, queued = _charged(metrics), _queued(metrics)
+def _job(job_id: str, told: dict[str, Any], metrics: Callable[[], dict[str, Any]]) -> Job:
+    """A job in our terms; what it cost is asked for once it is final."""
+    state = told.get("state") or {}
+    word = str(state.get("status") or told.get("status") or "unknown").upper()
+    # "Cancelled - Ran too long" and the like
+    status = next((ours for theirs, ours in _STATUS.items() if word.startswith(theirs)), word.lower())
+    code = state.get("reason_code") or state.get("reasonCode")
+    reason = state.get("reason")
+    if code == _MAX_TIME_CODE:
+        status, reason = "failed", "stopped at its maximum execution time"
+    final = status in ("done", "failed", "cancelled")
+    cost = (metrics() or {}) if final else {}
     return Job(
-        job.job_id(),
+        job_id,
         status,
-        created.timestamp() if created is not None else 0.0,
-        seconds,
-        None if reason is None else redacted(" ".join(str(reason).split()))[:300],
-        queued,
+        _moment(told.get("created")) or 0.0,
+        _charged(cost),
+        redacted(" ".join(str(reason).split()))[:300] if reason and final else None,
+        _queued(cost),
     )
+
+
+def _moment(text: Any) -> float | None:
+    """Seconds since 1970 of an ISO 8601 time; one without a zone is UTC."""
+    try:
+        found = datetime.fromisoformat(str(text).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def _charged(metrics: dict[str, Any]) -> float | None:
@@ -378,10 +496,5 @@ def _charged(metrics: dict[str, Any]) -> float | None:
 
 def _queued(metrics: dict[str, Any]) -> float | None:
     times = metrics.get("timestamps") or {}
-    try:
-        begun, ran = (
-            datetime.fromisoformat(str(times[k]).replace("Z", "+00:00")) for k in ("created", "running")
-        )
-    except (KeyError, ValueError):
-        return None
-    return max(0.0, (ran - begun).total_seconds())
+    begun, ran = (_moment(times.get(name)) for name in ("created", "running"))
+    return None if begun is None or ran is None else max(0.0, ran - begun)

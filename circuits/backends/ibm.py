@@ -9,14 +9,15 @@ connection.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
-from circuits.backends._ibm_service import IBMService, Request, decode
+from circuits.backends._ibm_service import TOKEN, IBMService, Request, decode
 from circuits.backends.aer import outcome_table
 from circuits.backends.primitive import Floats, PubBackend, estimated
 from circuits.backends.protocol import Capabilities, Usage, count_settings
@@ -33,8 +34,15 @@ if TYPE_CHECKING:
 
 Mode = Literal["job", "batch", "session"]
 
+_TARGET = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_MAX_TARGET = 40
+_FREE_ATTEMPTS = 1
+"""Jobs that may fail without a charge before one that does is the answer."""
+_TWIRLS, _SHOTS_OF_A_TWIRL, _NOISE_FACTORS = 32, 64, 3
+
 MAX_EXECUTION_SECONDS = 10_800
 """What IBM allows a job at most, three hours."""
+MAX_ATTEMPTS = 10
 MAX_EXECUTIONS = 10_000_000
 """Circuits times shots of a job."""
 
@@ -53,6 +61,7 @@ class IBMOptions:
         dynamical_decoupling: whether idle qubits are decoupled.
         twirling: of gates; None as the resilience level has it.
         max_execution_seconds: after which the machine stops a job; None: half as long again as estimated, and two.
+        attempts: jobs that may be paid for a request, where one fails.
         private: refused: such a result can be read once only.
 
     Raises:
@@ -66,6 +75,7 @@ class IBMOptions:
     dynamical_decoupling: bool = True
     twirling: bool | None = None
     max_execution_seconds: int | None = None
+    attempts: int = 1
     private: bool = False
 
     def __post_init__(self) -> None:
@@ -73,6 +83,8 @@ class IBMOptions:
         choice("primitive", self.primitive, ("estimator", "sampler"))
         if self.private:
             raise ValueError("private: True, but a private result can be read only once; leave it False")
+        if integer("attempts", self.attempts, 1) > MAX_ATTEMPTS:
+            raise ValueError(f"attempts: {self.attempts} is above {MAX_ATTEMPTS}; use fewer")
         if integer("resilience_level", self.resilience_level, 0) > 2:
             raise ValueError(f"resilience_level: {self.resilience_level} is above 2; use 0, 1 or 2")
         for name in ("dynamical_decoupling", "twirling"):
@@ -96,9 +108,31 @@ class IBMOptions:
         found: dict[str, Any] = {"dynamical_decoupling": {"enable": self.dynamical_decoupling}}
         if primitive == "estimator":
             found["resilience_level"] = self.resilience_level
-        if self.twirling is not None:
-            found["twirling"] = {"enable_gates": self.twirling}
+            if self.twirling is not None:
+                found["twirling"] = {"enable_gates": self.twirling}
         return found
+
+    def deciding(self, primitive: str) -> dict[str, Any]:
+        """What of this decides an answer, and not only when and how dearly it comes."""
+        return {
+            "primitive": primitive,
+            "sampler_options" if primitive == "sampler" else "options": self.of(primitive),
+        }
+
+    def executions(self, primitive: str, circuits: int, shots: int) -> int:
+        """Circuits times shots that a job of this many circuits, of this many shots each, runs.
+
+        Source: the client's own division of shots over random twirls, and its readout calibration, which is one more
+            circuit; noise factors 1, 3 and 5 at level 2.
+        """
+        if primitive == "sampler" or not circuits:
+            return circuits * shots
+        drawn = shots
+        if self.resilience_level >= 1 or self.twirling:
+            each = max(_SHOTS_OF_A_TWIRL, math.ceil(shots / _TWIRLS))
+            drawn = each * math.ceil(shots / each)
+        factors = _NOISE_FACTORS if self.resilience_level == 2 else 1
+        return drawn * (circuits * factors + (self.resilience_level >= 1))
 
 
 class IBMBackend(PubBackend):
@@ -131,11 +165,24 @@ class IBMBackend(PubBackend):
         super().__init__()
         if not target:
             raise ValueError("backend: 'ibm' needs the name of a machine; write for example 'ibm:ibm_torino'")
+        if len(target) > _MAX_TARGET or not _TARGET.fullmatch(target):
+            # what is no name may be a credential that went astray, and is not repeated
+            raise ValueError(
+                "backend: what follows 'ibm:' is no name of a machine; write for example 'ibm:ibm_torino', and leave"
+                f" credentials to the environment variable {TOKEN}"
+            )
         self.target, self.name = target, f"ibm:{target}"
         self.spending = spending
         self.options = options if isinstance(options, IBMOptions) else make_options(options or {})
         self.capabilities = Capabilities(
-            False, False, True, (torch.float32, torch.float64), None, remote=True, joint_shots=True
+            False,
+            False,
+            True,
+            (torch.float32, torch.float64),
+            None,
+            remote=True,
+            joint_shots=self.options.primitive == "sampler",
+            single_shots=True,
         )
         self.requests: list[Record] = []
         self._given = service
@@ -154,7 +201,8 @@ class IBMBackend(PubBackend):
             rows: samples.
             shots: of each sample and measurement setting.
         """
-        executions = rows * count_settings(circuit, observables) * shots
+        circuits = rows * count_settings(circuit, observables)
+        executions = self.options.executions(self._primitive(shots), circuits, shots)
         recorded = self._recorded()
         if recorded is None:
             source = f"modelled; nothing is recorded of {self.target}"
@@ -177,6 +225,18 @@ class IBMBackend(PubBackend):
         """What is known of where the latest request ran: layout, depth, gates, calibration, mode and options."""
         return dict(self.requests[-1].intent.note) if self.requests else {}
 
+    def cancel(self, tag: str) -> float:
+        """Stop the jobs of a request and charge what they cost, in seconds; see ``Submitter.cancel``."""
+        return self._submitter().cancel(tag)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the connection, which holds credentials; a copy opens its own."""
+        return {**self.__dict__, "_service": None}
+
+    def __deepcopy__(self, _: Any) -> IBMBackend:
+        """Itself: copies of a network ask through one connection."""
+        return self
+
     def close(self) -> None:
         """Close the session or batch, if one is open."""
         if isinstance(self._service, IBMService):
@@ -194,7 +254,7 @@ class IBMBackend(PubBackend):
                 f"budget: {self.name} costs money and has none; use qrl submit with --budget-seconds, or give spending"
             )
         if self._service is None:
-            self._service = self._given or IBMService(self.target, self.options, self.spending.journal)
+            self._service = self._given or IBMService(self.target, self.options, self.spending)
         return Submitter(self.spending.journal, self._service, self.spending.budget, self.spending.waits)
 
     def _ask(
@@ -213,45 +273,56 @@ class IBMBackend(PubBackend):
                 f"parameters: angle {column} of sample {row} is not finite; check what it is made of"
             )
         drawn = int(torch.randint(2**31 - 1, ()).item()) if seed is None else seed
-        primitive = "sampler" if shots == 1 else self.options.primitive
+        primitive = self._primitive(shots)
         estimate = self.estimate(circuit, observables, len(angles), shots)
         if estimate.executions > MAX_EXECUTIONS:
             raise ValueError(
                 f"shots: {shots} for {len(angles)} samples are {estimate.executions} executions and a job has at most"
                 f" {MAX_EXECUTIONS}; ask for less"
             )
-        settings = {"primitive": primitive, "shots": shots, "rows": len(angles), **asdict(self.options)}
-        settings["primitive"] = primitive
+        settings = {"shots": shots, "rows": len(angles), **asdict(self.options), "primitive": primitive}
+        # The machine's calibration is no part of it: what is asked again tomorrow is the same question.
         key = content_key(
             circuit=circuit.digest,
-            angles=np.ascontiguousarray(angles),
-            observables=[dict(observable.terms) for observable in observables],
+            angles=np.ascontiguousarray(angles, dtype=np.float64),
+            observables=[list(map(list, observable.terms)) for observable in observables],
             backend=self.name,
-            settings=settings,
+            options=self.options.deciding(primitive),
+            shots=shots,
             seed=drawn,
         )
         assert self.spending is not None
         cap = self.options.max_execution_seconds or min(estimate.cap, MAX_EXECUTION_SECONDS)
         intent = Intent(key, self.spending.project, self.name, cap, note=settings)
 
+        journal = submitter.journal
+        tags = [
+            replace(intent, repetition=number).tag for number in range(_FREE_ATTEMPTS + self.options.attempts)
+        ]
+        paid_before = {tag for tag in tags if _is_over(journal.known(tag))}
+
         def payload() -> Request:
             request = self._request(primitive, circuit, observables, angles, shots)
-            submitter.journal.annotate(intent.tag, **self._facts(request.pubs[0][0]))
+            facts = self._facts(request.pubs[0][0])
+            for tag in tags:
+                known = journal.known(tag)
+                if known is not None and known.live:
+                    journal.annotate(tag, **facts)
             return request
 
-        before = submitter.journal.known(intent.tag)
-        record, raw = submitter.answer(intent, payload)
+        record, raw = submitter.answer(intent, payload, self.options.attempts)
         try:
             values, errors = self._read(primitive, raw, circuit, observables, shots)
         except (ValueError, KeyError, AttributeError, IndexError) as error:
-            place = submitter.journal.replies / record.tag
             raise JobFailed(
-                f"{record.tag}: the reply of job {record.job_id} cannot be read ({error}); it is {place}"
+                f"{record.tag}: the reply of job {record.job_id} cannot be read ({error}); it is"
+                f" {journal.replies / record.tag}"
             ) from None
         if record.state != "DONE":
-            submitter.journal.done(record.tag)
-        self.requests.append(submitter.journal.record(record.tag))
-        return values, errors, self._usage(submitter, record, before)
+            journal.done(record.tag)
+        self.requests.append(journal.record(record.tag))
+        jobs = [job for tag in tags if tag not in paid_before for job in journal.jobs(tag)]
+        return values, errors, _usage(record, jobs)
 
     def _request(
         self, primitive: str, circuit: Circuit, observables: Sequence[Observable], angles: Floats, shots: int
@@ -262,9 +333,7 @@ class IBMBackend(PubBackend):
                 f"n_qubits: {circuit.n_qubits} is too many for {self.name}; use {machine.num_qubits} at most"
             )
         if primitive == "estimator":
-            return Request(
-                primitive, [self.pub(circuit, observables, angles)], precision=1.0 / math.sqrt(shots)
-            )
+            return Request(primitive, [self.pub(circuit, observables, angles)], precision=_precision(shots))
         pubs = []
         for group in commuting_groups(observables):
             whole = self.transpiled(circuit, group.basis)
@@ -301,20 +370,11 @@ class IBMBackend(PubBackend):
             "two_qubit_gates": circuit.num_nonlocal_gates(),
             "layout": None if layout is None else list(layout.initial_index_layout(filter_ancillas=True)),
             "calibration": service.calibration() if isinstance(service, IBMService) else None,
+            "session_id": service.session_id() if isinstance(service, IBMService) else None,
         }
 
-    def _usage(self, submitter: Submitter, record: Record, before: Record | None) -> Usage:
-        """What a request added: nothing is paid again that comes from the journal."""
-        ids = () if record.job_id is None else (record.job_id,)
-        if before is not None and before.state in ("FETCHED", "DONE"):
-            return Usage(job_ids=ids)
-        jobs = submitter.journal.jobs(record.tag)
-        return Usage(
-            jobs=len(jobs),
-            job_ids=ids,
-            qpu_seconds=math.fsum(job["seconds"] or 0.0 for job in jobs),
-            queue_seconds=math.fsum(job["queued"] or 0.0 for job in jobs),
-        )
+    def _primitive(self, shots: int) -> str:
+        return "sampler" if shots == 1 else self.options.primitive
 
     def _recorded(self) -> BackendV2 | None:
         """The recorded machine of this name."""
@@ -325,6 +385,26 @@ class IBMBackend(PubBackend):
             return fake_device(f"fake_{name}")
         except ValueError:
             return None
+
+
+def _precision(shots: int) -> float:
+    """What the client makes this many shots of, which takes the next integer above ``1 / precision ** 2``."""
+    return (1.0 + 1e-9) / math.sqrt(shots)
+
+
+def _is_over(record: Record | None) -> bool:
+    """Whether a request was answered and counted, or failed, before it was asked again."""
+    return record is not None and record.state in ("DONE", "FAILED")
+
+
+def _usage(record: Record, jobs: Sequence[Mapping[str, Any]]) -> Usage:
+    """What a request added, by the jobs that were not counted before."""
+    return Usage(
+        jobs=len(jobs),
+        job_ids=() if record.job_id is None else (record.job_id,),
+        qpu_seconds=math.fsum(job["seconds"] or 0.0 for job in jobs),
+        queue_seconds=math.fsum(job["queued"] or 0.0 for job in jobs),
+    )
 
 
 def make_options(fields: Mapping[str, Any]) -> IBMOptions:

@@ -141,6 +141,7 @@ class Capabilities:
         max_qubits: the largest register, None where memory alone decides.
         remote: whether a request is a job on another machine; values and gradient then go in one.
         joint_shots: whether words that are measured together are read from the same shots.
+        single_shots: whether they are in a request for one shot, where ``joint_shots`` says no.
     """
 
     differentiable: bool
@@ -150,6 +151,7 @@ class Capabilities:
     max_qubits: int | None
     remote: bool = False
     joint_shots: bool = False
+    single_shots: bool = False
 
 
 @runtime_checkable

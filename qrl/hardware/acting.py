@@ -135,7 +135,7 @@ class Trained:
             if self.born is None:
                 why, fix = f"is asked of {self.name}, which has no Born policy", "use --acting greedy"
                 raise InputError("acting", setting.acting, why, fix)
-            if not backend.capabilities.joint_shots:
+            if not (backend.capabilities.joint_shots or backend.capabilities.single_shots):
                 why = f"needs the bit strings of single shots, which {backend.name} does not give"
                 raise InputError("acting", setting.acting, why, "use aer, native or ibm")
         if setting.acting == "adaptive":

@@ -1,5 +1,7 @@
 """The ibm backend before it is connected: options, refusals and estimates, none of which opens a connection."""
 
+import copy
+import pickle
 import socket
 
 import pytest
@@ -84,6 +86,8 @@ class Nobody:
         ({"resilience_level": 3}, "resilience_level"),
         ({"dynamical_decoupling": "yes"}, "dynamical_decoupling"),
         ({"primitive": "oracle"}, "primitive"),
+        ({"attempts": 0}, "attempts"),
+        ({"attempts": 11}, "attempts"),
         ({"token": "CANARY"}, "token"),
     ],
 )
@@ -96,6 +100,25 @@ def test_options_out_of_range_are_refused_by_name(fields, message):
 def test_a_machine_needs_a_name():
     with pytest.raises(ValueError, match="ibm:ibm_torino"):
         get_backend("ibm")
+
+
+def test_what_is_no_name_may_be_a_credential_and_is_not_repeated():
+    with pytest.raises(ValueError, match="QISKIT_IBM_TOKEN") as caught:
+        get_backend("ibm:CANARY-0123456789abcdefghijklmnopqrstuvwxyzABCDEF")
+    assert "CANARY" not in str(caught.value)
+
+
+def test_a_copy_or_a_pickle_holds_no_connection(tmp_path):
+    backend = IBMBackend("ibm_torino", spending=spending(tmp_path))
+    backend._service = Nobody()
+    assert copy.deepcopy(backend) is backend
+    assert pickle.loads(pickle.dumps(backend))._service is None
+
+
+def test_the_estimator_does_not_say_what_was_read_together_and_the_sampler_does():
+    assert not IBMBackend("ibm_torino").capabilities.joint_shots
+    assert IBMBackend("ibm_torino").capabilities.single_shots
+    assert IBMBackend("ibm_torino", options={"primitive": "sampler"}).capabilities.joint_shots
 
 
 def test_shots_are_needed_and_a_job_has_a_limit(offline, tmp_path):
@@ -118,7 +141,10 @@ def test_an_estimate_is_the_documented_formula_on_the_recorded_machine(offline):
     circuit = reuploading(n_qubits=4, n_layers=5)
     observables = parse_observables(["ZZII", "IIZZ", "XIII"], 4)
     found = IBMBackend("ibm_torino").estimate(circuit, observables, rows=16, shots=1024)
-    assert found.executions == 16 * 2 * 1024
+    # two settings; 1024 shots are 16 twirls of 64; and one circuit more that calibrates the readout
+    assert found.executions == (16 * 2 + 1) * 1024
+    plain = IBMBackend("ibm_torino", options={"resilience_level": 0})
+    assert plain.estimate(circuit, observables, rows=16, shots=1000).executions == 16 * 2 * 1000
     # 4 qubits and 5 layers last some microseconds on a Heron, far below the pause between shots
     assert 2.0 + 250e-6 * found.executions < found.seconds < 2.0 + 280e-6 * found.executions
     assert found.two_qubit_gates >= 20
@@ -180,8 +206,11 @@ def test_the_key_of_a_request_depends_on_all_that_decides_the_answer(tmp_path):
         tag(angle=1e-12),
         tag(target="ibm_fez"),
         tag({"resilience_level": 0}),
+        tag({"dynamical_decoupling": False}),
         tag(observables=parse_observables(["IZ"], 2)),
     ]
     assert len(set(tags)) == len(tags)
     assert tag() == tags[0]
+    # how dearly and when an answer comes does not decide it
+    assert tag({"max_execution_seconds": 100}) == tag({"attempts": 2}) == tag({"mode": "batch"}) == tags[0]
     assert max(map(len, tags)) <= 64

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from circuits.journal import Budget, Intent, Journal, OverBudget, content_key
-from circuits.submission import JobFailed, Refused, StillRunning, Submitter, Waits
+from circuits.submission import Busy, JobFailed, Refused, StillRunning, Submitter, Waits
 
 HERE = Path(__file__).parent
 _machine = runpy.run_path(str(HERE / "machine.py"))
@@ -177,12 +177,167 @@ def test_what_was_fetched_needs_no_connection(tmp_path):
     assert at.service.calls == []
 
 
-def test_sessions_are_written_down_until_they_are_closed(tmp_path):
-    journal = submitter(tmp_path).journal
-    for name in ("one", "two"):
-        journal.session_opened(name, "ibm:x")
-    journal.session_closed("one")
-    assert journal.open_sessions() == ["two"]
+def test_what_is_done_needs_no_connection_and_no_service(tmp_path):
+    at = submitter(tmp_path)
+    at.run(intent(), lambda: "a")
+    at.journal.done(intent().tag)
+    at.service.calls.clear()
+    assert at.run(intent(), lambda: "a") == b"answer to a"
+    assert at.service.calls == []
+
+
+def test_a_budget_that_does_not_hold_a_request_is_said_before_any_connection(tmp_path):
+    at = submitter(tmp_path, budget=SECONDS / 2)
+    at.service.remaining = lambda: pytest.fail("the service was asked")
+    with pytest.raises(OverBudget, match="do not hold"):
+        at.run(intent(), lambda: "a")
+
+
+def test_another_attempt_is_paid_where_it_is_allowed(tmp_path):
+    at = submitter(tmp_path)
+    at.start(intent(), lambda: "a")
+    with at.service._open() as connection:
+        connection.execute("UPDATE jobs SET status = 'failed'")
+    record, raw = at.answer(intent(), lambda: "a", attempts=2)
+    assert (raw, record.intent.repetition) == (b"answer to a", 1)
+    assert at.answer(intent(), lambda: "a", attempts=2)[0] == record
+    settled(at, 2)
+
+
+def test_a_busy_service_is_asked_again_when_it_says_and_not_for_ever(tmp_path):
+    slept = []
+    waits = replace(QUICK, retry_most=5.0, sleep=slept.append)
+    at = submitter(tmp_path, waits=waits)
+    send, busy = at.service.submit, [2.0, None, 1.0]
+
+    def submit(*request):
+        if busy:
+            raise Busy("429", busy.pop(0))
+        return send(*request)
+
+    at.service.submit = submit
+    assert at.run(intent(), lambda: "a") == b"answer to a"
+    assert {2.0, 1.0} <= set(slept)
+    assert at.journal.record(intent().tag).attempts == 1
+    settled(at, 1)
+    busy += [1.0] * 100
+    with pytest.raises(Busy):
+        at.run(intent(1), lambda: "b")
+    assert len(busy) > 90
+    assert at.journal.reserved() == 0.0
+    busy.clear()
+    assert at.run(intent(1), lambda: "b") == b"answer to b"
+    settled(at, 2, answers=2)
+
+
+def test_a_refusal_of_the_last_of_several_sendings_finds_the_job_of_an_earlier(tmp_path):
+    at = submitter(tmp_path)
+    send = at.service.submit
+
+    def submit(*request):
+        send(*request)
+        raise Refused("401")
+
+    at.service.submit = submit
+    assert at.run(intent(), lambda: "a") == b"answer to a"
+    settled(at, 1)
+
+
+def test_where_the_tag_cannot_be_looked_at_either_the_reservation_stays_until_it_was(tmp_path):
+    at = submitter(tmp_path)
+    send, find, broken = at.service.submit, at.service.find, [True]
+
+    def refuse(then):
+        def ask(*request):
+            found = then(*request)
+            if broken:
+                raise Refused("401")
+            return found
+
+        return ask
+
+    at.service.submit, at.service.find = refuse(send), refuse(find)
+    with pytest.raises(Refused):
+        at.run(intent(), lambda: "a")
+    assert at.journal.reserved() == SECONDS
+    broken.clear()
+    assert at.run(intent(), lambda: "a") == b"answer to a"
+    settled(at, 1)
+
+
+def test_a_request_that_is_tried_again_later_finds_the_job_that_was_late(tmp_path):
+    at = submitter(tmp_path, ["before", "before"])
+    with pytest.raises(JobFailed, match="submit it again"):
+        at.run(intent(), lambda: "a")
+    at.service._accept(intent().tag, "a")
+    assert at.run(intent(), lambda: "a") == b"answer to a"
+    assert at.service.calls.count("submit") == 2
+    settled(at, 1)
+
+
+def test_an_unknown_status_does_not_wait_for_ever(tmp_path):
+    at = submitter(tmp_path, waits=replace(QUICK, retry_most=0.02))
+    record = at.start(intent(), lambda: "a")
+    with at.service._open() as connection:
+        connection.execute("UPDATE jobs SET status = 'a status nobody knows'")
+    with pytest.raises(StillRunning, match="no known status"):
+        at.collect(record.tag)
+    assert at.journal.reserved() == SECONDS
+
+
+def test_an_interrupt_leaves_the_job_and_says_how_to_fetch_it(tmp_path):
+    at = submitter(tmp_path)
+    record = at.start(intent(), lambda: "a")
+    with at.service._open() as connection:
+        connection.execute("UPDATE jobs SET status = 'running'")
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    stopped = Submitter(at.journal, at.service, at.budget, replace(QUICK, sleep=interrupt))
+    with pytest.raises(KeyboardInterrupt, match=f"job {record.job_id} .*qrl jobs collect"):
+        stopped.run(intent(), lambda: "a")
+    with at.service._open() as connection:
+        connection.execute("UPDATE jobs SET status = 'done'")
+    assert at.run(intent(), lambda: "a") == b"answer to a"
+    settled(at, 1)
+
+
+def test_an_interrupt_while_it_is_sent_lets_another_thread_go_on(tmp_path):
+    at = submitter(tmp_path)
+    send = at.service.submit
+
+    def submit(*request):
+        send(*request)
+        raise KeyboardInterrupt
+
+    at.service.submit = submit
+    with pytest.raises(KeyboardInterrupt):
+        at.run(intent(), lambda: "a")
+    other = submitter(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(other.run, intent(), lambda: "a").result() == b"answer to a"
+    settled(other, 1)
+
+
+def test_threads_with_one_key_make_one_job(tmp_path):
+    def ask(_):
+        return submitter(tmp_path).run(intent(), lambda: "a")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(8))) == {b"answer to a"}
+    settled(submitter(tmp_path), 1)
+
+
+def test_what_is_cancelled_is_charged(tmp_path):
+    at = submitter(tmp_path)
+    record = at.start(intent(), lambda: "a")
+    with at.service._open() as connection:
+        connection.execute("UPDATE jobs SET status = 'queued', charged = 0.5")
+    assert at.cancel(record.tag) == 0.5
+    assert at.journal.record(record.tag).state == "FAILED"
+    assert at.cancel(record.tag) == 0.5
+    settled(at, 1, answers=0)
 
 
 def test_a_deadline_leaves_the_job_running_and_collect_fetches_it(tmp_path):
