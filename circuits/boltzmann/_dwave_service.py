@@ -27,7 +27,7 @@ from circuits.backends.protocol import Usage
 from circuits.boltzmann.timing import qpu_time
 from circuits.journal import Intent, Job, content_key
 from circuits.redaction import hide, redacted
-from circuits.submission import JobFailed, Refused, Spending, Submitter
+from circuits.submission import Busy, JobFailed, Refused, Spending, Submitter
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ _PROBLEM, _PROBLEMS = "application/vnd.dwave.sapi.problem+json", "application/vn
 _VERSIONS = ">=2.1,<3"
 _REFUSALS = {400, 401, 403, 404, 413, 422}
 """Answers after which there is no problem."""
+_BUSY = 429
 _STATUS = {
     "PENDING": "queued",
     "IN_PROGRESS": "running",
@@ -260,17 +261,22 @@ def safely(ask: Callable[[], T], what: str) -> T:
 
     Raises:
         Refused: the service says no.
+        Busy: the service takes no problem now.
         ConnectionError: anything else; what happened is open.
     """
     problem: Exception
     try:
         return ask()
     except Exception as error:
-        code = getattr(getattr(error, "response", None), "status_code", None)
+        answer = getattr(error, "response", None)
+        code = getattr(answer, "status_code", None)
         line = redacted(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
         way = f"; check {TOKEN}" if code in (401, 403) else ""
         kind = Refused if code in _REFUSALS else ConnectionError
         problem = kind(f"dwave {what}: {line}{way}")
+        if answer is not None and code == _BUSY and what == "submit":  # a read is asked again as it is
+            after = str(answer.headers.get("Retry-After") or "")
+            problem = Busy(str(problem), float(after) if after.isdigit() else None)
     raise problem
 
 

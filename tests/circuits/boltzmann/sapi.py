@@ -123,6 +123,8 @@ class Sapi:
         fault = self.faults.pop(0) if self.faults else None
         if fault == "before":
             return self.reply(request, 502, {"error_code": 502, "error_msg": "bad gateway"})
+        if fault == "busy":
+            return self.reply(request, 429, {"error_code": 429, "error_msg": "too many problems"})
         if fault == "refused":
             return self.reply(
                 request, 200, [{"error_code": 400, "error_msg": "no such parameter"}], "problems"

@@ -150,7 +150,7 @@ def test_labels_and_parameters_as_they_reach_the_service(sapi, tmp_path):
 
 @pytest.mark.parametrize(
     ("fault", "problems"),
-    [("before", 2), ("502", 2), ("lost", 2), ("twice", 3), ("queued twice", 3)],
+    [("before", 2), ("busy", 2), ("502", 2), ("lost", 2), ("twice", 3), ("queued twice", 3)],
 )
 def test_faults_lose_nothing_and_pay_nothing_twice(sapi, tmp_path, fault, problems):
     sapi.faults, sapi.storm = [fault], 2
