@@ -10,6 +10,9 @@ estimator's name says so in every result.
 Seconds on the processor come from the answer's own timing fields and from nowhere else, and only a solver of
 dwave-cloud-client with an identity counts as hardware; ``circuits.boltzmann.timing.qpu_time`` predicts what calls
 would take.
+
+Hardware costs money. Its problems go through the journal of ``circuits.journal`` under a budget, and without one none
+is submitted and no connection is opened. What stands in for hardware is free.
 """
 
 from __future__ import annotations
@@ -31,14 +34,19 @@ from circuits.boltzmann.embeddings import Embeddings
 from circuits.boltzmann.graphs import Graph
 from circuits.boltzmann.integration import inner_problems, integrate
 from circuits.boltzmann.ocean import spin_model
-from circuits.boltzmann.protocol import Problem, Thermal, check_setting, log_2cosh
+from circuits.boltzmann.protocol import Problem, Thermal, check_setting, draw_seed, log_2cosh
 from circuits.boltzmann.reads import Floats, Spins, averages, moments, pairs
 from circuits.boltzmann.timing import Timing
 from circuits.gates import choice, integer
+from circuits.journal import OverBudget
+from circuits.redaction import hide, redacted
+from circuits.submission import JobFailed, Refused, Spending, StillRunning
 
 Estimator = Literal["integration", "mean_energy", "stacked"]
 
 ESTIMATORS = ("integration", "mean_energy", "stacked")
+FEW_READS = 10
+"""Below so many configurations an entropy from their counts says next to nothing; with one it is 0."""
 _HEURISTIC = "heuristic: virtual field and temperature"
 
 
@@ -68,6 +76,9 @@ class DWaveSampler:
     ensembles of a free energy, are submitted before the first answer is waited for. Copies share the connection, the
     embeddings and the timing. A token is read by dwave-system alone, from ``DWAVE_API_TOKEN`` or its own file.
 
+    A request to hardware is written into a journal before it is sent, with the seed as part of what it is found by:
+    whoever asks the same with the same seed gets the answer that was paid for, or waits for the one that is on its way.
+
     Biases and couplings of a state go to the processor times a scale: ``beta / effective_beta``, or 1 where no
     effective beta is known, lowered where a bias, coupling or chain would leave the processor's range. It is in
     ``latest``, and the same in all ensembles of a free energy. The processor's own scaling is switched off.
@@ -84,12 +95,14 @@ class DWaveSampler:
             ``circuits.boltzmann.integration``, and is consistent with the moments as gradients; "mean_energy" is
             <H> without field and entropy, from the reads that are there; "stacked" is the free energy of the stacked
             configurations with the plug-in entropy, which cannot exceed ln(reads) and is biased low, without its
-            bias in the standard error.
+            bias in the standard error; below 10 reads it warns.
         nodes: inner ensembles of the integration.
         cache: JSON file that keeps embeddings; None keeps them in memory.
         embedding_seed: of the search for an embedding.
+        spending: journal and budget; without them hardware is refused.
 
     Attributes:
+        spending: as given; may be set later.
         timing: seconds on the processor so far, or that they are synthetic.
         latest: how the latest request was put on the processor; None before the first.
 
@@ -118,6 +131,7 @@ class DWaveSampler:
         nodes: int = 6,
         cache: str | Path | None = None,
         embedding_seed: int = 0,
+        spending: Spending | None = None,
     ) -> None:
         if solver is not None and not isinstance(solver, str):
             raise TypeError(f"solver: {solver!r} is not a string; use a name such as 'Advantage_system4.1'")
@@ -134,11 +148,20 @@ class DWaveSampler:
         self.effective_beta = effective_beta
         self.chain_strength = chain_strength
         self.estimator = choice("estimator", estimator, ESTIMATORS)
+        if self.estimator == "stacked" and self.reads < FEW_READS:
+            warnings.warn(
+                f"reads: an entropy from the counts of {self.reads} configurations cannot exceed ln {self.reads};"
+                f" use {FEW_READS} or more",
+                UserWarning,
+                stacklevel=2,
+            )
         self.nodes = integer("nodes", nodes, 0)
         file = None if cache is None else Path(cache)
         self.embeddings = Embeddings(integer("embedding_seed", embedding_seed, 0), file)
         _dwave_system()
+        self.spending = spending
         self._child = child
+        self._paid: Any = None
         self._opened = child is None
         self._composites: dict[str, Any] = {}
         self._timing: Timing | None = None
@@ -158,7 +181,11 @@ class DWaveSampler:
 
     def __getstate__(self) -> dict[str, Any]:
         # A connection belongs to its process; another one opens it anew, from its own environment.
-        return self.__dict__ | {"_composites": {}, "_child": None if self._opened else self._child}
+        return self.__dict__ | {
+            "_composites": {},
+            "_paid": None,
+            "_child": None if self._opened else self._child,
+        }
 
     @property
     def timing(self) -> Timing:
@@ -176,16 +203,24 @@ class DWaveSampler:
         """Return moments with standard errors; see ``circuits.boltzmann.protocol.Sampler``.
 
         One execution is one problem submitted: N for moments and for the estimators "mean_energy" and "stacked",
-        N (1 + nodes) for "integration". An annealer draws by itself, so that the seed has no effect.
+        N (1 + nodes) for "integration". An annealer draws by itself, so that the seed has no effect on what it draws;
+        on hardware it tells a new request from one that was asked before. All problems of a request are submitted, or
+        none of them where the budget does not hold all.
 
         Raises:
+            OverBudget: on hardware; nothing was sent.
+            Refused, JobFailed, StillRunning: on hardware, see ``circuits.submission.Submitter``.
             ValueError: the solver cannot be opened, there is no embedding, more reads than the solver allows, or a
                 problem failed; the message is one line and holds no token.
         """
         started = time.perf_counter()
         graph = problem.graph
         self.check(graph, problem.field)
-        child, composite = self._open(), self._composite(graph)
+        child = self._ready()
+        paid = child if child is self._paid else None
+        if paid is not None:
+            paid.begin(draw_seed(seed))
+        composite = self._composite(graph)
         inner = self.nodes if free_energy and self.estimator == "integration" and len(graph.edges) else 0
         scales, chains = self._scales(problem, child, composite)
         ensembles = [*inner_problems(problem, inner), problem]
@@ -194,6 +229,8 @@ class DWaveSampler:
             for scaled in ensembles
             for biases, scale, chain in zip(scaled.biases, scales, chains, strict=True)
         ]
+        if paid is not None:
+            paid.send()
         count, total = len(scales), self.reads * self.slices
         spins = np.empty((len(pending), total, graph.n_hidden), dtype=np.int8)
         breaks, ids = [], []
@@ -201,6 +238,8 @@ class DWaveSampler:
             spins[number], broken = self._read(answer, number, len(pending))
             breaks.append(broken)
             ids += [str(answer.info["problem_id"])] if "problem_id" in answer.info else []
+            if answer.info.get("replayed"):
+                continue  # its seconds were counted when they were spent
             timing = Timing.of_answer(answer.info.get("timing", {}), total, _is_hardware(child))
             self._timing = timing if self._timing is None else self._timing + timing
         chain_lengths = [len(chain) for chain in composite.embedding.values()]
@@ -213,7 +252,8 @@ class DWaveSampler:
             self._free_energy(problem, spins, inner) if free_energy else (None, None, "none")
         )
         seconds = time.perf_counter() - started
-        usage = Usage(len(pending), len(pending), len(pending) * total, len(ids), seconds, tuple(ids))
+        usage = Usage(len(pending), len(pending), len(pending) * total, seconds=seconds)
+        usage += Usage(jobs=len(ids), job_ids=tuple(ids)) if paid is None else paid.usage
         return Thermal(z, zz, energy, usage, z_error, zz_error, error, estimator)
 
     def _free_energy(self, problem: Problem, spins: Spins, inner: int) -> tuple[Floats, Floats | None, str]:
@@ -233,21 +273,47 @@ class DWaveSampler:
         )
         return energy, error, f"{self.slices} stacked reads, plug-in entropy, {_HEURISTIC}"
 
+    def _ready(self) -> Any:
+        """What samples: the child itself, or hardware behind the journal."""
+        child = self._open()
+        if not _is_hardware(child):
+            return child
+        if self.spending is None:
+            raise self._refusal()
+        if self._paid is None or self._paid.spending is not self.spending:
+            from circuits.boltzmann._dwave_service import PaidSolver, solver_of
+
+            self._paid = PaidSolver(child, solver_of(child), self.spending)
+            self._composites.clear()
+        return self._paid
+
+    def _refusal(self) -> OverBudget:
+        return OverBudget(
+            f"budget: solver {self.solver or 'of D-Wave'} costs money and has none; give spending, or a child that is"
+            " free"
+        )
+
     def _open(self) -> Any:
         if self._child is None:
+            if self.spending is None:
+                raise self._refusal()
+            from circuits.boltzmann._dwave_service import hide_credentials
+
+            hide_credentials()
             options = {} if self.solver is None else {"solver": self.solver}
             try:
                 self._child = _dwave_system().DWaveSampler(**options)
             except Exception as error:
+                name = redacted(repr(self.solver))
                 raise ValueError(
-                    f"solver: {self.solver!r} cannot be opened, {_public(error)}; check DWAVE_API_TOKEN and the name"
+                    f"solver: {name} cannot be opened, {_public(error)}; check DWAVE_API_TOKEN and the name"
                 ) from None
         return self._child
 
     def _composite(self, graph: Graph) -> Any:
         """The child behind a fixed embedding of the graph, made once."""
         if graph.digest not in self._composites:
-            child = self._open()
+            child = self._ready()
             embedding = self.embeddings.find(graph, child)
             self._composites[graph.digest] = _dwave_system().FixedEmbeddingComposite(child, embedding)
         return self._composites[graph.digest]
@@ -296,6 +362,8 @@ class DWaveSampler:
         total = self.reads * self.slices
         try:
             record, order = answer.record, list(answer.variables)
+        except (OverBudget, Refused, JobFailed, StillRunning):
+            raise
         except Exception as error:
             raise ValueError(
                 f"solver: problem {number + 1} of {count} failed, {_public(error)}; ask again"
@@ -347,9 +415,9 @@ def _is_hardware(child: Any) -> bool:
     """Whether the sampler at the bottom of composites is a solver of dwave-cloud-client with an identity."""
     from dwave.cloud.solver import StructuredSolver
 
-    while getattr(child, "solver", None) is None and getattr(child, "children", None):
-        child = child.children[0]
-    solver = getattr(child, "solver", None)
+    from circuits.boltzmann._dwave_service import solver_of
+
+    solver = solver_of(child)
     return isinstance(solver, StructuredSolver) and bool(solver.id) and bool(solver.qpu)
 
 
@@ -360,11 +428,9 @@ def _reach(limits: Any) -> float:
 
 def _public(error: Exception) -> str:
     """An error in one short line from which everything that looks like a token is gone."""
-    text = (str(error).strip() or "no message").splitlines()[0]
-    token = os.environ.get("DWAVE_API_TOKEN")
-    if token:
-        text = text.replace(token, "***")
-    text = re.sub(r"\b(?:[A-Za-z0-9]+-)?[0-9A-Fa-f]{32,}\b", "***", text)
+    hide(os.environ.get("DWAVE_API_TOKEN"))
+    text = redacted((str(error).strip() or "no message").splitlines()[0])
+    text = re.sub(r"\b(?:[A-Za-z0-9]+-)?[0-9A-Fa-f]{32,}\b", "<hidden>", text)
     return f"{type(error).__name__}: {text[:160]}"
 
 

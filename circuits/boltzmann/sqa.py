@@ -8,7 +8,7 @@ periodic imaginary time. With x = beta Gamma / r,
 
 and F_r = -(1/beta) ln Z_r lies below F by an amount that falls as 1/r^2. The constant C is part of every free energy
 here. At zero field the slices are locked, which is the classical machine with r = 1; and with r = 1 there is nothing
-quantum to sample at any field, see ``SQASampler.quantum``.
+quantum to sample at any field, which is refused unless it is asked for by name.
 
 Without couplings the machine is N closed chains, so that Z_r is known: the transfer matrix of a chain has the
 eigenvalues exp(+-theta), cosh theta = cosh x cosh(beta b / r). From there annealed importance sampling leads to the
@@ -77,6 +77,7 @@ class SQASampler:
             one spin. All of them turn over all spins at once after a sweep, with the probability of heat bath.
         ais_steps: intermediate ensembles of annealed importance sampling.
         ais_sweeps: sweeps in each of them.
+        classical: asks for one slice where there is a field, which then has no effect on what is drawn.
         threads: of the compiled kernel; results do not depend on it.
         engine: "native" is the compiled kernel, "numpy" its slow twin with world-line updates alone; "auto" the first
             of them that is there.
@@ -103,6 +104,7 @@ class SQASampler:
         update: Update = "worldline",
         ais_steps: int = 128,
         ais_sweeps: int = 1,
+        classical: bool = False,
         threads: int = 1,
         engine: Literal["auto", "native", "numpy"] = "auto",
         instruction_set: str | None = None,
@@ -124,6 +126,9 @@ class SQASampler:
         self.update = choice("update", update, UPDATES)
         self.ais_steps = integer("ais_steps", ais_steps, 1)
         self.ais_sweeps = integer("ais_sweeps", ais_sweeps, 1)
+        self.classical = bool(classical)
+        if self.classical and self.slices != 1:
+            raise ValueError(f"classical: true with {self.slices!r} slices; use slices=1, or leave it out")
         self.threads = integer("threads", threads, 1)
         self.engine = _engine(engine, self.update, instruction_set)
         self.instruction_set = instruction_set
@@ -134,7 +139,12 @@ class SQASampler:
         return self.slices != 1
 
     def check(self, graph: Graph, field: float) -> None:
-        """Refuse a field that lies above the one that the schedule starts from."""
+        """Refuse a field above the one that the schedule starts from, and any with one slice, unless that is wanted."""
+        if self.slices == 1 and not self.classical and (field > 0 or self.initial_field is not None):
+            raise ValueError(
+                "slices: 1 in a field is classical annealing; use slices >= 2, field=0 without a schedule, or"
+                " classical=True"
+            )
         if self.initial_field is not None and self.initial_field < field:
             raise ValueError(
                 f"initial_field: {self.initial_field!r} is below the field {field!r}; start the schedule above it"

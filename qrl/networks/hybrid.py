@@ -19,6 +19,7 @@ from qrl.specs import Init, Normal, QuantumNetwork
 
 if TYPE_CHECKING:
     from circuits import Circuit
+    from circuits.backends import Backend
 
 
 def build_circuit(spec: QuantumNetwork, n_inputs: int | None = None) -> Circuit:
@@ -100,7 +101,7 @@ def build_hybrid(spec: QuantumNetwork, n_inputs: int, n_outputs: int) -> Network
         layer = QuantumLayer(
             circuit,
             observables,
-            backend=spec.backend,
+            backend=_backend(spec),
             gradient=spec.gradient,
             shots=spec.shots,
             gradient_options=spec.gradient_options,
@@ -111,6 +112,14 @@ def build_hybrid(spec: QuantumNetwork, n_inputs: int, n_outputs: int) -> Network
 
     body = surround(spec, core, n_inputs, circuit.n_features, len(observables), n_outputs)
     return Network(body, build_head(spec.head, n_outputs, spec.shots))
+
+
+def _backend(spec: QuantumNetwork) -> str | Backend:
+    if spec.noise is None:
+        return spec.backend
+    from circuits.backends.aer import AerBackend
+
+    return AerBackend(noise=spec.noise.model_dump())
 
 
 def surround(

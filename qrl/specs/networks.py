@@ -23,6 +23,7 @@ from qrl.specs.base import (
     PositiveInt,
     Rate,
     Spec,
+    Unit,
     register_model,
 )
 
@@ -97,6 +98,30 @@ Init = Finite | tuple[Finite, Finite] | Normal
 """Start values: one number for all, the interval of a uniform distribution, or a normal one."""
 
 
+class Noise(Spec):
+    """Noise of a simulated circuit, by numbers: the same after every gate (``circuits.backends.aer``)."""
+
+    depolarizing: Unit | tuple[Unit, Unit] = 0.0
+    """Probability of depolarisation after a gate, or [one qubit, two qubits]."""
+    bit_flip: Unit = 0.0
+    """Probability of a flip of each qubit of a gate."""
+    amplitude_damping: Unit = 0.0
+    """Probability that each qubit of a gate that is 1 falls to 0."""
+    readout: Unit = 0.0
+    """Probability that a qubit is read wrongly, either way."""
+    coherent: NonNegative = 0.0
+    """Standard deviation, in radians, of a normal error of every rotation's angle, new in each execution."""
+
+    @field_validator("depolarizing", mode="wrap")
+    @classmethod
+    def _is_one_or_two(cls, value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return read(value)
+        except ValidationError:
+            fix = "write a number from 0 to 1, or [one qubit, two qubits]"
+            raise InputError("depolarizing", value, "is no probability", fix) from None
+
+
 class QuantumNetwork(Spec):
     """A variational circuit whose expectation values are the network's outputs, alone or between classical layers.
 
@@ -136,6 +161,8 @@ class QuantumNetwork(Spec):
     backend: str = "auto"
     """What runs the circuit: ``auto``, ``native``, ``torch``, ``pennylane[:device]``, ``aer[:fake device]``,
     ``primitive[:aer]``."""
+    noise: Noise | None = None
+    """Noise of the backend ``aer``; none is ideal. A fake device brings its own: ``aer:fake_torino``."""
     gradient: str = "auto"
     """How gradients are formed; ``auto`` is exact where the backend can."""
     gradient_options: dict[str, Any] = Field(default_factory=dict)
@@ -157,6 +184,11 @@ class QuantumNetwork(Spec):
 
     @model_validator(mode="after")
     def _fits_together(self) -> QuantumNetwork:
+        if self.noise is not None and self.backend != "aer":
+            own = self.backend.startswith("aer:")
+            why = "has noise of its own" if own else "has no noise by numbers"
+            fix = "leave noise out" if own else 'write backend = "aer", or leave noise out'
+            raise InputError("backend", self.backend, why, fix)
         if self.embedding is not None and self.encoder is not None:
             why, fix = "and an encoder both stand before the circuit", "keep one of them"
             raise InputError("embedding", self.embedding, why, fix)
@@ -439,6 +471,7 @@ NETWORKS: dict[str, type[Spec]] = {
 for _name, _model in NETWORKS.items():
     register_model(_name, _model, tag=True)
 register_model("head", Head)
+register_model("noise", Noise)
 register_model("encoder", Layers)
 register_model("decoder", Layers)
 register_model("learning_rates", LearningRates)

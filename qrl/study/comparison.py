@@ -150,8 +150,11 @@ class StudyResult:
     @property
     def sides(self) -> tuple[str, str]:
         """What the two agents of a pair are called."""
-        named = self.recipe["study"].get("pairs") is not None
-        return ("first agent", "second") if named else ("hybrid", "classical")
+        if self.recipe["study"].get("pairs") is not None:
+            return "first agent", "second"
+        # a frozen circuit, or one without entanglers, is a circuit still
+        classical = all(self.agent(pair.opponent).kind == "classical" for pair in self.pairs)
+        return "hybrid", "classical" if classical else "opponent"
 
     def agent(self, name: str) -> AgentResult:
         """The agent of that name; KeyError if there is none."""

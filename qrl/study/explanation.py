@@ -31,6 +31,7 @@ from qrl.study import statistics
 from qrl.study.baselines import BASELINES, family, hybrid_agents, owner
 from qrl.study.checkpoint import write_atomic
 from qrl.study.markup import table
+from qrl.study.pairs import joined
 from qrl.study.score import label
 from qrl.study.statistics import MINIMUM_FOR_RESULT, Comparison, Estimate, compare_bootstrap, iqm
 from qrl.study.table import Cell, Grid
@@ -319,7 +320,7 @@ def _headline(e: Explanation) -> str:
             f"{_numbers(nearest)})."
         )
     open_ones = [m for m in classical if m.verdict == "undecided"]
-    names = _join([m.name for m in open_ones])
+    names = joined([m.name for m in open_ones])
     needed = [m.n_needed for m in open_ones if m.n_needed is not None]
     more = f" About {_round(min(needed)):,} seeds would decide one of them." if needed else ""
     return (
@@ -334,7 +335,7 @@ def _smaller(members: Sequence[Member]) -> str:
     for verdict, words in (("worse", "do worse"), ("undecided", "are undecided")):
         names = [m.name for m in members if m.verdict == verdict]
         if names:
-            parts.append(f"{_join(names)} {words if len(names) > 1 else WORDS[verdict]}")  # type: ignore[index]
+            parts.append(f"{joined(names)} {words if len(names) > 1 else WORDS[verdict]}")  # type: ignore[index]
     return f" Of the smaller ones, {'; '.join(parts)}." if parts else ""
 
 
@@ -358,10 +359,10 @@ def _accounts(e: Explanation) -> str:
     good, worse, undecided = groups.values()
     if not (good or worse or undecided):
         return ""
-    rest = [f"not by {_join(worse)} alone"] if worse else []
-    rest += [f"undecided for {_join(undecided)}"] if undecided else []
+    rest = [f"not by {joined(worse)} alone"] if worse else []
+    rest += [f"undecided for {joined(undecided)}"] if undecided else []
     if good:
-        return f"The result is accounted for by {'; '.join([_join(good), *rest])}."
+        return f"The result is accounted for by {'; '.join([joined(good), *rest])}."
     return f"No prior is shown to account for the result: {'; '.join(rest)}."
 
 
@@ -390,10 +391,6 @@ def _values(n: int | None) -> str:
 
 def _seeds(n: int) -> str:
     return f"{n} seed{'s' if n != 1 else ''}"
-
-
-def _join(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def _capital(text: str) -> str:

@@ -382,7 +382,7 @@ def time_by_phase(result: StudyResult, *, share: bool) -> Figure:
 
 
 def ratios(result: StudyResult) -> Figure:
-    """Ratios hybrid over classical with 95 % intervals on a logarithmic axis, and a line where both are
+    """Ratios hybrid over opponent with 95 % intervals on a logarithmic axis, and a line where both are
     equal.
 
     An end of an interval at 0 or infinity is drawn as an arrow at the edge.

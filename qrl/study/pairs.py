@@ -76,10 +76,10 @@ def acceleration_sentence(pair: Pair) -> str:
     if pair.n < MINIMUM_FOR_VERDICT:
         return ""
     members = {change: [_named(r) for r in acceleration(pair) if r.change == change] for change in CHANGES}
-    found = [f"{change} in {_join(members[change])}" for change in CHANGES[:2] if members[change]]
+    found = [f"{change} in {joined(members[change])}" for change in CHANGES[:2] if members[change]]
     words = [f"Training is {'; '.join(found)}."] if found else []
     open_ones = members["not decided"]
-    return " ".join([*words, *([f"Not decided: {_join(open_ones)}."] if open_ones else [])])
+    return " ".join([*words, *([f"Not decided: {joined(open_ones)}."] if open_ones else [])])
 
 
 def _named(resource: Resource) -> str:
@@ -117,7 +117,7 @@ def sentence(pair: Pair, *, with_numbers: bool = True) -> str:
     for verdict in (*DECIDED, "not distinguishable"):
         members = [_member(a, with_numbers) for a in axes if a.verdict == verdict]
         if members:
-            parts.append(f"{verdict} in {_join(members)}")
+            parts.append(f"{verdict} in {joined(members)}")
     tail = "; a development figure" if with_numbers and pair.n < MINIMUM_FOR_RESULT else ""
     return f"Against {who}, {pair.hybrid} is {'; '.join(parts)} ({seeds}{tail})."
 
@@ -137,7 +137,8 @@ def _member(result: AxisResult, with_numbers: bool) -> str:
     return f"{result.label} ({name} {short(c.value)}, 95 % interval {short(c.low)} to {short(c.high)})"
 
 
-def _join(parts: Sequence[str]) -> str:
+def joined(parts: Sequence[str]) -> str:
+    """At least one part, in one phrase: "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 

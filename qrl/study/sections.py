@@ -231,7 +231,7 @@ def curve_axes(result: StudyResult) -> list[str]:
 
 
 def has_ratios(result: StudyResult) -> bool:
-    """Whether any ratio of hybrid over classical is known."""
+    """Whether any ratio of hybrid over opponent is known."""
     return any(
         a.form == "ratio" and a.comparison.value is not None for pair in result.pairs for a in pair.axes
     )

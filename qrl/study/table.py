@@ -119,7 +119,7 @@ def agent_grid(result: StudyResult) -> Grid:
 
 
 def pair_grid(result: StudyResult, pair: Pair) -> Grid:
-    """One hybrid agent against a classical one: one row an axis."""
+    """One hybrid agent against an opponent: one row an axis."""
     goal = "cost to threshold, " if pair.has_threshold else ""
     who = f"its classical twin, {pair.opponent}" if pair.is_twin else pair.opponent
     rows = [(Cell(axis.label), _axis_cells(axis)) for axis in pair.axes]

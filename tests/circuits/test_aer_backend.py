@@ -1,5 +1,6 @@
 """Qiskit Aer as a backend: noise of a device cut to the used qubits, given channels, readout errors, shots."""
 
+import itertools
 import math
 
 import pytest
@@ -108,6 +109,40 @@ def test_bit_flip_amplitude_damping_and_readout_in_closed_form():
         torch.testing.assert_close(found.values, expected, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("gate", ["RX", "RY", "RZ", "RXX", "RYY", "RZZ", "RZX", "RXZ", "RXY", "RXYZ"])
+def test_coherent_noise_is_the_mean_over_errors_of_the_angle(gate):
+    """A value is a + b cos + c sin of the angle; the mean over a normal error leaves exp(-sigma^2 / 2) of b and c."""
+    sigma, word = 0.4, gate[1:]
+    n = len(word)
+    # from no eigenstate of the word, prepared without angles and so without errors of them
+    start = [Gate("H", (n - 1,))] if word[-1] == "Z" else []
+    turn = Gate(gate, tuple(range(n)), Angle(0.0, (Term(1.0, None, (0,)),)))
+    circuit = Circuit(n, (*start, turn), 1)
+    observables = ["".join(letters) for letters in itertools.product("IXYZ", repeat=n)][1:]
+    x = torch.tensor([[0.7], [0.7 + math.pi / 2], [0.7 + math.pi], [0.7 - math.pi / 2]], dtype=DOUBLE)
+    _, ideal = expectations(AerBackend(), circuit, x, observables)
+    _, found = expectations(AerBackend(noise={"coherent": sigma}), circuit, x[:1], observables)
+    mean = ideal.values.mean(0)
+    assert (ideal.values[0] - mean).abs().max() > 0.3
+    expected = mean + math.exp(-(sigma**2) / 2) * (ideal.values[0] - mean)
+    torch.testing.assert_close(found.values[0], expected, atol=1e-12, rtol=0)
+
+
+def test_coherent_noise_is_what_circuits_with_wrong_angles_give_on_average():
+    circuit, sigma, count = reuploading(2, 2), 0.3, 4000
+    features = torch.tensor([[0.3, -0.8]], dtype=DOUBLE)
+    parameters, found = expectations(AerBackend(noise={"coherent": sigma}), circuit, features, ["ZZ", "XI"])
+    angles = torch.from_numpy(circuit.angles(parameters.numpy(), features.numpy()))
+    wrong = angles + sigma * torch.randn((count, circuit.n_angles), dtype=DOUBLE)
+    words = [Observable.parse(word, 2) for word in ("ZZ", "XI")]
+    flat = circuit.flat()
+    drawn = qrl.QuantumLayer(flat, ["ZZ", "XI"]).backend.expectations(
+        flat, wrong.new_zeros((count, 0)), wrong, words
+    )
+    error = drawn.values.std(0) / math.sqrt(count)
+    assert ((drawn.values.mean(0) - found.values[0]).abs() < 5 * error).all()
+
+
 def test_gates_of_two_qubits_have_their_own_probability():
     circuit = Circuit(2, (Gate("CX", (0, 1)),), 0)
     _, found = expectations(
@@ -181,6 +216,10 @@ def test_a_layer_learns_on_the_noise_of_a_device():
         ({"device": "fake_torinno"}, "did you mean 'fake_torino'"),
         ({"noise": {"depolarising": 0.1}}, "did you mean 'depolarizing'"),
         ({"noise": {"bit_flip": 1.5}}, "noise.bit_flip: 1.5 is no probability"),
+        ({"noise": {"readout": True}}, "noise.readout: True is no probability"),
+        ({"noise": {"depolarizing": [0.1, 2.0]}}, "noise.depolarizing: 2.0 is no probability"),
+        ({"noise": {"depolarizing": [0.1]}}, r"noise.depolarizing: \[0.1\] is no pair"),
+        ({"noise": {"coherent": -0.1}}, "noise.coherent: -0.1 is no standard deviation"),
         ({"device": "fake_torino", "noise": {}}, "is given beside a device"),
     ],
 )

@@ -190,6 +190,16 @@ def one_slice_calls_itself_quantum(patch):
     patch.setattr(SQASampler, "quantum", property(lambda self: True))
 
 
+def one_slice_in_silence(patch):
+    patch.setattr(SQASampler, "check", lambda self, graph, field: None)
+
+
+def few_reads_in_silence(patch):
+    from circuits.boltzmann import dwave
+
+    patch.setattr(dwave, "FEW_READS", 0)
+
+
 def certain_by_one_read(patch):
     averages = SQASampler._averages
 
@@ -244,6 +254,10 @@ PLANTED = [
      {"name": "q-learning", "env_id": "qrl/TargetSteering-v0", "count": 52}),
     (16, one_slice_calls_itself_quantum, "circuits/boltzmann/test_sqa.py",
      "test_one_slice_is_classical_at_any_field", {}),
+    (16, one_slice_in_silence, "circuits/boltzmann/test_sqa.py",
+     "test_one_slice_in_a_field_is_refused_unless_it_is_asked_for", {"options": {}, "field": 0.5}),
+    (17, few_reads_in_silence, "circuits/boltzmann/test_dwave.py",
+     "test_an_entropy_from_counts_of_few_reads_is_warned_of_and_named", {}),
     (17, certain_by_one_read, "circuits/boltzmann/test_sqa.py", "test_a_single_read_has_no_standard_error", {}),
     (19, silent_second_derivatives, "qrl/test_layer.py", "test_second_derivatives_are_refused", {}),
 ]  # fmt: skip

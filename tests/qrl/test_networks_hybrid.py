@@ -13,6 +13,7 @@ from qrl.specs import QuantumNetwork, agent_spec
 
 BASE = {"n_qubits": 3, "n_layers": 2, "n_features": 4, "observables": ["ZZI", "IXZ"]}
 ENDS = {"nothing": None, "linear": {}, "layers": {"hidden": [5], "activation": "relu"}}
+AER = {"backend": "aer"}
 HEADS = {
     "none": None,
     "affine": {"init": 1.5, "shift": 0.3},
@@ -294,6 +295,16 @@ def test_an_agent_on_embedded_observations():
         ({"scales_init": [2.0, 1.0]}, "scales_init: .* is no interval"),
         ({"scales_init": "one"}, "scales_init: one is no start value"),
         ({"circuit": "of"}, "circuit: of is not known"),
+        ({"noise": {}}, "backend: auto has no noise by numbers; write backend = .aer., or leave noise out"),
+        ({"noise": {}, "backend": "aer:fake_torino"}, "backend: aer:fake_torino has noise of its own; leave"),
+        ({**AER, "noise": {"depolarising": 0.1}}, "noise.depolarising: .* did you mean 'depolarizing'"),
+        (
+            {**AER, "noise": {"depolarizing": [0.1]}},
+            r"noise.depolarizing: \[0.1\] is no probability; write a n",
+        ),
+        ({**AER, "noise": {"depolarizing": True}}, "noise.depolarizing: true is a boolean"),
+        ({**AER, "noise": {"readout": 1.5}}, "noise.readout: 1.5 cannot be used"),
+        ({**AER, "noise": {"coherent": -1}}, "noise.coherent: -1 cannot be used"),
     ],
 )
 def test_what_does_not_fit_together(fields, message):
@@ -378,3 +389,49 @@ def test_options_of_a_gradient_rule_reach_the_circuit():
         assert ledger.totals()["executions"] == 3 + 2 * 3
     with pytest.raises(ValueError, match="did you mean 'subset'"):
         build_network(spec.model_copy(update={"gradient_options": {"subsets": 1}}), 2, 2)
+
+
+NOISE = {"depolarizing": [0.001, 0.01], "bit_flip": 0.01, "amplitude_damping": 0.0003, "readout": 0.02}
+
+
+def test_noise_reaches_the_circuit():
+    from circuits.backends.aer import AerBackend
+
+    given = network(**AER, noise={**NOISE, "coherent": 0.1})
+    torch.manual_seed(1)
+    noisy = build_network(given, 4, 2).double()
+    features = torch.rand((3, 4), dtype=torch.float64)
+    layer = next(module for module in noisy.modules() if isinstance(module, qrl.QuantumLayer))
+    ideal = qrl.QuantumLayer(
+        layer.circuit, layer.observables, backend=AerBackend(noise=NOISE | {"coherent": 0.1})
+    )
+    ideal.double().load_state_dict(layer.state_dict())
+    torch.testing.assert_close(layer(features), ideal(features), atol=0, rtol=0)
+    without = qrl.QuantumLayer(layer.circuit, layer.observables).double()
+    without.load_state_dict(layer.state_dict())
+    assert 0.01 < (layer(features) - without(features)).abs().max() < 0.5
+    noisy(features).sum().backward()
+    assert layer.weights.grad.abs().max() > 0.01
+
+
+def test_an_agent_learns_on_noise():
+    agent = qrl.build_agent(
+        {
+            "algorithm": "dqn",
+            "learning_starts": 4,
+            "batch_size": 2,
+            "network": {
+                "kind": "quantum",
+                "n_layers": 1,
+                "observables": ["ZZII", "IIZZ"],
+                **AER,
+                "noise": NOISE,
+            },
+        },
+        "CartPole-v1",
+        seed=1,
+    )
+    start = agent.trained_parameters()
+    start = {name: value.detach().clone() for name, value in start.items()}
+    agent.learn(8)
+    assert any((value != start[name]).any() for name, value in agent.trained_parameters().items())

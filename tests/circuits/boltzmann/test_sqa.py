@@ -142,7 +142,9 @@ def test_start_at_zero_field_is_classical():
 @pytest.mark.parametrize("update", ["worldline", "cluster", "spin"])
 def test_every_update_samples_the_replica_ensemble(update, slices):
     """All three leave the same distribution alone, which they could not with a wrong probability."""
-    sampler = SQASampler(slices, reads=256, sweeps=4000, burn_in=200, update=update, ais_steps=512)
+    sampler = SQASampler(
+        slices, reads=256, sweeps=4000, burn_in=200, update=update, ais_steps=512, classical=slices == 1
+    )
     found = sampler.thermal(golden(), seed=1)
     free, z, zz, _ = replica_ensemble(golden(), slices)
     errors = found.z_error, found.zz_error, found.free_energy_error
@@ -166,7 +168,16 @@ def test_every_instruction_set_samples_the_replica_ensemble(name):
 
 @pytest.mark.parametrize("slices", [1, 4])
 def test_numpy_twin_samples_the_replica_ensemble(slices):
-    sampler = SQASampler(slices, reads=1000, sweeps=40, burn_in=10, ais_steps=8, ais_sweeps=1, engine="numpy")
+    sampler = SQASampler(
+        slices,
+        reads=1000,
+        sweeps=40,
+        burn_in=10,
+        ais_steps=8,
+        ais_sweeps=1,
+        engine="numpy",
+        classical=slices == 1,
+    )
     found = sampler.thermal(golden(), seed=3)
     free, z, zz, _ = replica_ensemble(golden(), slices)
     errors = found.z_error, found.zz_error, found.free_energy_error
@@ -268,14 +279,26 @@ def test_zero_field_is_the_classical_machine(schedule):
 
 @engine
 def test_one_slice_is_classical_at_any_field():
-    """Its moments are those of zero field, and it says that it is not quantum."""
-    sampler = SQASampler(1, reads=32, sweeps=500)
+    """Its moments are those of zero field, and it says that it is not quantum; it has to be asked for."""
+    sampler = SQASampler(1, reads=32, sweeps=500, classical=True)
     assert not sampler.quantum
     assert SQASampler(2).quantum
     assert SQASampler().quantum
     with_field = sampler.thermal(golden(), free_energy=False, seed=1)
     without = sampler.thermal(replace(golden(), field=0.0), free_energy=False, seed=1)
     np.testing.assert_array_equal(with_field.z, without.z)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"), [({}, 0.5), ({"schedule": "linear", "initial_field": 2.0}, 0.0)]
+)
+def test_one_slice_in_a_field_is_refused_unless_it_is_asked_for(options, field):
+    message = "slices: 1 in a field is classical annealing; use slices >= 2, .* or classical=True"
+    problem = replace(golden(), field=field)
+    with pytest.raises(ValueError, match=message):
+        SQASampler(1, reads=2, sweeps=2, burn_in=2, **options).thermal(problem, seed=1)
+    SQASampler(1, reads=2, sweeps=2, burn_in=2, classical=True, **options).thermal(problem, seed=1)
+    SQASampler(1, reads=2, sweeps=2, burn_in=2).thermal(replace(golden(), field=0.0), seed=1)
 
 
 # ---- schedules ---------------------------------------------------------------------------------------------
@@ -423,6 +446,7 @@ def test_slices_follow_field_and_temperature():
         ({"slices": 0}, "slices: 0 is below 1"),
         ({"slices": 2.0}, "slices: 2.0 is not an integer"),
         ({"reads": 0}, "reads: 0 is below 1"),
+        ({"classical": True}, "classical: true with 'auto' slices; use slices=1"),
         ({"schedule": "lin", "initial_field": 1.0}, "did you mean 'linear'"),
         ({"schedule": "linear"}, "initial_field: goes with a schedule"),
         ({"initial_field": 2.0}, "initial_field: goes with a schedule"),

@@ -9,6 +9,7 @@ from qrl.errors import InputError
 from qrl.study.attribution import attribute
 from qrl.study.comparison import compare
 from qrl.study.recipe import make_recipe
+from qrl.study.report import report_page
 from qrl.study.table import attribution_grid
 
 
@@ -84,6 +85,18 @@ def test_only_the_pairs_that_a_recipe_names_are_compared(tmp_path, simulated):
     assert [(pair.hybrid, pair.opponent) for pair in result.pairs] == [("twin", "random"), ("mlp", "twin")]
     assert result.sides == ("first agent", "second")
     assert "Against random, twin is faster" in result.headline
+
+
+def test_an_opponent_with_a_circuit_is_called_no_classical_one(tmp_path, simulated):
+    result = compare(simulated.write_study(tmp_path, seeds=range(3)))
+    assert result.sides == ("hybrid", "classical")
+    opponent = result.pairs[-1].opponent
+    agents = tuple(replace(a, kind="quantum") if a.name == opponent else a for a in result.agents)
+    frozen = replace(result, agents=agents)
+    assert frozen.sides == ("hybrid", "opponent")
+    page = report_page(frozen)
+    assert "<h2>Hybrid against opponent</h2>" in page
+    assert "Hybrid against classical" not in page
 
 
 @pytest.mark.parametrize(("pair", "says"), [(["mlp", "twn"], "twn"), (["mlp", "mlp"], "itself")])

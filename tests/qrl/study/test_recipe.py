@@ -40,6 +40,21 @@ def test_a_scale_may_be_given_and_leaves_other_recipes_as_they_were():
         make_recipe({**RECIPE, "threshold": {"return": 10.0, "optimum": 20.0, "random": 22.0}})
 
 
+def test_noise_reads_back_and_leaves_other_recipes_as_they_were():
+    assert "noise" not in make_recipe(RECIPE).to_toml()
+    noisy = copy.deepcopy(RECIPE)
+    noise = {"depolarizing": [0.001, 0.01], "bit_flip": 0.01, "amplitude_damping": 0.0003, "readout": 0.02}
+    noisy["agents"][0]["network"] |= {"backend": "aer", "noise": noise}
+    recipe = make_recipe(noisy)
+    again = make_recipe(tomllib.loads(recipe.to_toml()))
+    assert again == recipe
+    assert again.digest == recipe.digest != make_recipe(RECIPE).digest
+    assert again.agents[0].network.noise.model_dump(mode="json") == noise | {"coherent": 0.0}
+    changed = recipe.to_dict()
+    apply_override(changed, "agents.0.network.noise.readout=0.1")
+    assert make_recipe(changed).agents[0].network.noise.readout == 0.1
+
+
 def test_digest_ignores_seeds_and_nothing_else():
     recipe = make_recipe(RECIPE)
     other_seeds = make_recipe({**RECIPE, "study": {"name": "study", "seeds": "5:6"}})
