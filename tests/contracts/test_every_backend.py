@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from emulator import Loopback
 
 import qrl
 from circuits import BACKENDS, get_backend, reuploading
+from circuits.journal import Budget, Journal
+from circuits.submission import Spending, Waits
 
 ROWS = {
     "native": ["native"],
@@ -13,6 +16,8 @@ ROWS = {
     "aer": ["aer"],
     "primitive": ["primitive", "primitive:aer"],
 }
+PAYING = {"ibm": "ibm:ibm_loopback"}
+"""Kinds that cost money, by what stands for them here: they answer with shots alone."""
 NAMES = [name for names in ROWS.values() for name in names]
 OBSERVABLES = ["ZZI", {"XIY": 0.5, "IIZ": -1.0}, "III"]
 BATCH = 4
@@ -39,7 +44,7 @@ def learnt(module):
 
 
 def test_every_backend_has_a_row():
-    assert set(ROWS) == set(BACKENDS)
+    assert set(ROWS) | set(PAYING) == set(BACKENDS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,3 +97,49 @@ def test_words_are_read_from_the_same_shots_where_the_backend_says_so(name):
     cells = torch.stack([(1 + s * a + t * b + s * t * ab) * shots / 4 for s in (1, -1) for t in (1, -1)])
     together = bool(((cells - cells.round()).abs() < 1e-9).all() and (cells > -1e-9).all())
     assert together == module.backend.capabilities.joint_shots
+
+
+@pytest.fixture
+def spending(tmp_path, monkeypatch):
+    """A journal, a budget, and the service on this host."""
+    with Loopback(tmp_path / "service") as service:
+        for name, value in service.environment.items():
+            monkeypatch.setenv(name, value)
+        waits = Waits(grace=0.05, poll=0.01, retry=0.01, retry_most=2.0)
+        yield Spending(Journal(tmp_path / "journal.sqlite"), Budget(500.0), "contract", waits)
+
+
+def paying(kind, spending, **options):
+    made = type(get_backend(PAYING[kind]))
+    return made(PAYING[kind].partition(":")[2], spending=spending, options=options)
+
+
+@pytest.mark.parametrize("kind", PAYING)
+def test_a_paying_backend_has_unbiased_seeded_shots_and_the_same_counts(kind, spending):
+    exact = layer("torch")(features()).detach()
+    backend = paying(kind, spending, resilience_level=0)
+    module = layer(backend, shots=2000)
+    torch.manual_seed(11)
+    values, _, totals = learnt(module)
+    bounds = torch.tensor([1.0, 1.5, 1e-9]) * 5 / 2000**0.5
+    assert bool(((values - exact).abs() <= bounds).all())
+    assert totals["jobs"] == 1
+    assert totals["hardware_executions"] == learnt(layer("torch"))[2]["hardware_executions"]
+    module = layer(backend, shots=2000)
+    torch.manual_seed(11)
+    again, _, more = learnt(module)
+    torch.testing.assert_close(again, values, atol=0, rtol=0)
+    assert more["jobs"] == 0  # it was paid, and is read from the journal
+
+
+@pytest.mark.parametrize("kind", PAYING)
+def test_a_paying_backend_reads_words_from_the_same_shots(kind, spending):
+    shots = 256
+    backend = paying(kind, spending, primitive="sampler")
+    torch.manual_seed(3)
+    module = qrl.QuantumLayer(reuploading(3, 2), ["ZXI", "IXZ", "ZIZ"], backend=backend, shots=shots).double()
+    with torch.no_grad():
+        a, b, ab = module(features()).T
+    cells = torch.stack([(1 + s * a + t * b + s * t * ab) * shots / 4 for s in (1, -1) for t in (1, -1)])
+    assert backend.capabilities.joint_shots
+    assert bool(((cells - cells.round()).abs() < 1e-9).all() and (cells > -1e-9).all())
