@@ -56,7 +56,6 @@ class Machine:
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.path, self.noise, self.queue, self.limit = Path(folder) / "service.sqlite", noise, queue, limit
         self._running = threading.Lock()
-        self._simulator = None
         with self._open() as books:
             books.execute("PRAGMA journal_mode = WAL")
             books.executescript(_SCHEMA)
@@ -204,13 +203,9 @@ class Machine:
                 )
 
     def _execute(self, params, seed):
-        from emulator.program import run
+        from emulator.program import run_apart
 
-        if self._simulator is None:
-            from emulator.program import simulator
-
-            self._simulator = simulator(self.noise)
-        return run(params, self._simulator, seed)
+        return run_apart(params, self.noise, seed)
 
     # ------------------------------------------------------------------ books
 

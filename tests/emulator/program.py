@@ -1,6 +1,10 @@
 """What a job runs: the executor program, decoded and answered with the client's own models, on Aer."""
 
 import datetime
+import multiprocessing
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 
 import numpy as np
@@ -39,6 +43,36 @@ def _client():
         passthrough_data_to_2_0,
         QUANTUM_PROGRAM_PARAMS_CONVERTERS,
     )
+
+
+_WORKER = threading.Lock()
+
+
+def run_apart(params, noise, seed):
+    """As ``run``, in a process of its own, which all services of this one share.
+
+    Circuits crash the interpreter now and then where many short-lived threads, such as those of a server, touch them.
+    """
+    with _WORKER:
+        try:
+            return _worker().submit(_run_here, params, noise, seed).result()
+        except BrokenProcessPool:
+            _worker.cache_clear()
+            return _worker().submit(_run_here, params, noise, seed).result()
+
+
+@lru_cache(maxsize=1)
+def _worker():
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
+def _run_here(params, noise, seed):
+    return run(params, _kept_simulator(noise), seed)
+
+
+@lru_cache(maxsize=2)
+def _kept_simulator(noise):
+    return simulator(noise)
 
 
 def run(params, backend, seed):
