@@ -237,7 +237,7 @@ class Submitter:
         if record.state in ("FETCHED", "DONE"):
             if record.state == "FETCHED" or any(job["seconds"] is None for job in self.journal.jobs(tag)):
                 self._charge_all(record)
-            return self.journal.reply(record)
+            return self._kept(record)
         if record.state == "FAILED":
             raise JobFailed(f"{tag}: {record.reason}")
         if record.job_id is None:
@@ -258,6 +258,18 @@ class Submitter:
             raise JobFailed(f"{tag}: job {job.id} is done and its reply is empty; allow another attempt")
         record = self.journal.fetched(tag, raw)
         self._charge_all(record)
+        return raw
+
+    def _kept(self, record: Record) -> bytes:
+        """The reply on the disk, or where that was damaged once more from the service, which asks no money for it."""
+        try:
+            return self.journal.reply(record)
+        except ValueError:
+            if record.job_id is None:
+                raise
+            job_id = record.job_id
+        raw: bytes = self._read(lambda: self.service.fetch(job_id))
+        self.journal.fetched(record.tag, raw, again=True)
         return raw
 
     def cancel(self, tag: str) -> float:
