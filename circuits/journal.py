@@ -274,9 +274,10 @@ class Journal:
             raise ValueError(
                 f"journal: {record.tag} is {record.state} and has no reply yet; collect it first"
             )
-        raw = (self.replies / record.tag).read_bytes()
+        path = self.replies / record.tag
+        raw = path.read_bytes() if path.exists() else b""
         if hashlib.sha256(raw).hexdigest() != record.sha256:
-            raise ValueError(f"journal: the reply of {record.tag} is damaged; delete it and collect again")
+            raise ValueError(f"journal: {path} is damaged or gone; ask again, and it is fetched again")
         return raw
 
     # ------------------------------------------------------------------ steps
@@ -404,8 +405,8 @@ class Journal:
                 )
                 _event(connection, row["tag"], "charged", f"{job.id} {seconds:g} s")
 
-    def fetched(self, tag: str, raw: bytes) -> Record:
-        """The raw reply is here: on the disk before the record says so."""
+    def fetched(self, tag: str, raw: bytes, again: bool = False) -> Record:
+        """The raw reply is here: on the disk before the record says so; ``again`` in place of one that is damaged."""
         path = self.replies / tag
         partial = path.with_name(f".{tag}.{secrets.token_hex(8)}")
         with partial.open("wb") as file:
@@ -414,11 +415,12 @@ class Journal:
             os.fsync(file.fileno())
         with self._writing() as connection:
             row = connection.execute("SELECT sha256 FROM intents WHERE tag = ?", (tag,)).fetchone()
-            if row["sha256"] is None:
+            if again or row["sha256"] is None:
                 os.replace(partial, path)
                 _sync_folder(self.replies)
                 connection.execute(
-                    "UPDATE intents SET state = 'FETCHED', sha256 = ? WHERE tag = ?",
+                    "UPDATE intents SET state = CASE state WHEN 'DONE' THEN state ELSE 'FETCHED' END, sha256 = ?"
+                    " WHERE tag = ?",
                     (hashlib.sha256(raw).hexdigest(), tag),
                 )
                 _event(connection, tag, "fetched", f"{len(raw)} bytes")

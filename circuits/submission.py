@@ -237,7 +237,7 @@ class Submitter:
         if record.state in ("FETCHED", "DONE"):
             if record.state == "FETCHED" or any(job["seconds"] is None for job in self.journal.jobs(tag)):
                 self._charge_all(record)
-            return self.journal.reply(record)
+            return self._kept(record)
         if record.state == "FAILED":
             raise JobFailed(f"{tag}: {record.reason}")
         if record.job_id is None:
@@ -258,6 +258,18 @@ class Submitter:
             raise JobFailed(f"{tag}: job {job.id} is done and its reply is empty; allow another attempt")
         record = self.journal.fetched(tag, raw)
         self._charge_all(record)
+        return raw
+
+    def _kept(self, record: Record) -> bytes:
+        """The reply on the disk, or where that was damaged once more from the service, which asks no money for it."""
+        try:
+            return self.journal.reply(record)
+        except ValueError:
+            if record.job_id is None:
+                raise
+            job_id = record.job_id
+        raw: bytes = self._read(lambda: self.service.fetch(job_id))
+        self.journal.fetched(record.tag, raw, again=True)
         return raw
 
     def cancel(self, tag: str) -> float:
@@ -417,14 +429,20 @@ class Submitter:
         """Ask what can be asked again: reads, and cancelling."""
         pause, waited = self.waits.retry, 0.0
         while True:
+            after = None
             try:
                 return ask()
+            except Busy as error:
+                if waited >= self.waits.retry_most:
+                    raise
+                after = error.after
             except (Refused, JobFailed):
                 raise
             except Exception:
                 if waited >= self.waits.retry_most:
                     raise
-            wait = self._jitter.uniform(0.0, pause)  # full jitter: no two clients knock together
+            # full jitter: no two clients knock together
+            wait = self._jitter.uniform(0.0, pause) if after is None else after
             self.waits.sleep(wait)
             waited += max(wait, 1e-3)
             pause *= 2.0

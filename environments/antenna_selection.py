@@ -10,7 +10,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import AutoresetMode
 
 from environments.options import integer, options_from, real
 from environments.task import Floats, Integers, Observations, Step, Task, TaskEnv, TaskVectorEnv, as_seen
@@ -238,16 +237,7 @@ class AntennaSelection(TaskEnv):
 class AntennaSelectionVector(TaskVectorEnv):
     """Native vectorised form of `AntennaSelection`: same options and trajectories, all copies in one batch."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        render_mode: str | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        max_episode_steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        task = AntennaSelectionTask(options_from(AntennaSelectionOptions, options))
-        super().__init__(task, num_envs, render_mode, autoreset_mode, max_episode_steps)
+    task_type, options_type = AntennaSelectionTask, AntennaSelectionOptions
 
 
 def relative_energy(

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import AutoresetMode
 
 from environments.beam_line import NOISE_MARGIN, BeamLine, BeamLineEnv, Floats, Outcome
 from environments.beam_line_vector import BeamLineVectorEnv
@@ -333,16 +332,7 @@ class AwakeSteering(BeamLineEnv):
 class AwakeSteeringVector(BeamLineVectorEnv):
     """Native vectorised form of `AwakeSteering`: same options, same trajectories, all copies in one batch."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        render_mode: str | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        max_episode_steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        line = AwakeSteeringLine(options_from(AwakeSteeringOptions, options))
-        super().__init__(line, num_envs, render_mode, autoreset_mode, max_episode_steps)
+    line_type, options_type = AwakeSteeringLine, AwakeSteeringOptions
 
 
 def _apply(matrix: Floats, vectors: Floats) -> Floats:

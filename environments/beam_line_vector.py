@@ -1,81 +1,60 @@
 """The native vectorised environment around many copies of a `BeamLine`, stepped as one batch."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AutoresetMode
 
 from environments.beam_line import (
-    RENDER_FPS,
     BeamLine,
     Floats,
     Observations,
     Outcome,
-    check_options,
-    check_render_mode,
     info_of,
     start_clock,
 )
-from environments.options import integer
-from environments.state import generator_from, generator_state, restore_space, space_state
+from environments.copies import CopiesEnv, seeds_of_copies
+from environments.options import integer, options_from
+from environments.state import generator_from, generator_state
 
-__all__ = ["BeamLineVectorEnv", "parsed_autoreset_mode", "seeds_of_copies"]
+__all__ = ["BeamLineVectorEnv"]
 
 
-class BeamLineVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[Any]]):
+class BeamLineVectorEnv(CopiesEnv):
     """Native vectorised environment: `num_envs` copies of a `BeamLine` stepped as one batch.
 
-    Seeds as in Gymnasium's SyncVectorEnv: an integer s seeds copy i with s + i, a list gives one seed (or
-    None) a copy; a copy behaves bit for bit like the scalar environment with that seed. `autoreset_mode` is
-    `NEXT_STEP` (the step after an end is a reset step with reward 0, whose action is ignored) or `SAME_STEP`
-    (the returned observation already is the next start; the last one is in `info["final_obs"]`, its info in
-    `info["final_info"]`).
+    Seeds and `autoreset_mode` as in `environments.copies.CopiesEnv`; `max_episode_steps` can only shorten episodes.
     """
 
-    # an instance attribute to Gymnasium, so no ClassVar
-    metadata: dict[str, Any] = {  # noqa: RUF012
-        "render_modes": ["rgb_array"],
-        "render_fps": RENDER_FPS,
-        "autoreset_mode": AutoresetMode.NEXT_STEP,
-    }
+    line_type: Callable[[Any], BeamLine]
+    """Makes what is copied from its options."""
+    options_type: type[Any]
+    """Its options, which are the keywords of the constructor."""
 
     def __init__(
         self,
-        line: BeamLine,
         num_envs: int = 1,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
+        **options: Any,
     ) -> None:
-        check_render_mode(render_mode)
-        self.line = line
-        self.num_envs = integer("num_envs", num_envs, low=1, high=1_000_000)
-        self.render_mode = render_mode
-        self.autoreset_mode = parsed_autoreset_mode(autoreset_mode)
-        # metadata is shared by the class; the mode belongs to this object
-        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        self.line = type(self).line_type(options_from(self.options_type, options))
+        super().__init__(self.line, num_envs, render_mode, autoreset_mode)
+        line = self.line
         self.step_limit = line.step_limit
         if max_episode_steps is not None:
             cap = integer("max_episode_steps", max_episode_steps, low=1, high=1_000_000)
             self.step_limit = min(cap, line.step_limit)
-        self.single_observation_space = line.observation_space
-        self.single_action_space = line.action_space
-        self.observation_space = batch_space(line.observation_space, num_envs)
-        self.action_space = batch_space(line.action_space, num_envs)
         self._start_randoms: list[np.random.Generator | None] = [None] * num_envs
         self._noise_randoms: list[np.random.Generator | None] = [None] * num_envs
         self._kicks = np.zeros((num_envs, line.n_correctors))
         self._readings = np.zeros((num_envs, line.n_bpms))
         self._clock = np.zeros(num_envs, dtype=np.int64)
-        self._elapsed = np.zeros(num_envs, dtype=np.int64)
-        self._ended = np.zeros(num_envs, dtype=np.bool_)
-        self._has_reset = False
 
     @property
     def clock(self) -> npt.NDArray[np.int64]:
@@ -154,49 +133,25 @@ class BeamLineVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[An
         )
 
     def state(self) -> dict[str, Any]:
-        """Everything that decides what follows, as NumPy arrays and JSON values; `set_state` takes it
-        back."""
+        """Everything that decides what follows; see `CopiesEnv.state`."""
         return {
-            "options": asdict(self.line.options),
-            "num_envs": self.num_envs,
-            "has_reset": self._has_reset,
+            **super().state(),
             "kicks": self._kicks.copy(),
             "readings": self._readings.copy(),
             "clock": self._clock.copy(),
-            "elapsed": self._elapsed.copy(),
-            "ended": self._ended.copy(),
             "start_randoms": [generator_state(generator) for generator in self._start_randoms],
             "noise_randoms": [generator_state(generator) for generator in self._noise_randoms],
-            "np_random_seed": self._np_random_seed,
-            "action_space": space_state(self.action_space),
-            "observation_space": space_state(self.observation_space),
-            "single_action_space": space_state(self.single_action_space),
-            "single_observation_space": space_state(self.single_observation_space),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state`, as given by `state` of an environment with the same options and number of
-        copies.
-
-        Raises: ValueError where they differ.
-        """
-        check_options(self.line, state)
-        if state["num_envs"] != self.num_envs:
-            raise ValueError(
-                f"num_envs: the state holds {state['num_envs']} copies, this environment {self.num_envs}; "
-                f"build it with num_envs={state['num_envs']}"
-            )
-        self._has_reset = bool(state["has_reset"])
+        """Continue from `state`; see `CopiesEnv.set_state`."""
+        super().set_state(state)
         self._kicks = np.array(state["kicks"], dtype=np.float64)
         self._readings = np.array(state["readings"], dtype=np.float64)
         self._clock = np.array(state["clock"], dtype=np.int64)
-        self._elapsed = np.array(state["elapsed"], dtype=np.int64)
-        self._ended = np.array(state["ended"], dtype=np.bool_)
         self._start_randoms = [generator_from(saved) for saved in state["start_randoms"]]
         self._noise_randoms = [generator_from(saved) for saved in state["noise_randoms"]]
-        self._np_random, self._np_random_seed = self._start_randoms[0], state["np_random_seed"]
-        for name in ("action_space", "observation_space", "single_action_space", "single_observation_space"):
-            restore_space(getattr(self, name), state[name])
+        self._np_random = self._start_randoms[0]
 
     def _restart(self, rows: npt.NDArray[np.bool_]) -> None:
         """Draw new start kicks in the rows of a mask."""
@@ -239,25 +194,3 @@ class BeamLineVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[An
             infos[name] = values.copy()
             infos[f"_{name}"] = np.ones(self.num_envs, dtype=np.bool_)
         return infos
-
-
-def seeds_of_copies(seed: int | Sequence[int | None] | None, num_envs: int) -> list[int | None]:
-    """One seed a copy, or None: an integer s counts up from s. Raises: ValueError for a list of another length."""
-    if seed is None:
-        return [None] * num_envs
-    if isinstance(seed, int | np.integer):
-        return [int(seed) + row for row in range(num_envs)]
-    if len(seed) != num_envs:
-        raise ValueError(
-            f"seed: {len(seed)} seeds for {num_envs} copies; give an integer or {num_envs} seeds"
-        )
-    return [None if own is None else int(own) for own in seed]
-
-
-def parsed_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
-    """The mode of that name, if it is one that ours have. Raises: ValueError otherwise."""
-    known = (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP)
-    for candidate in known:
-        if mode in (candidate, candidate.value):
-            return candidate
-    raise ValueError(f"autoreset_mode: {mode!r} is unknown; use {known[0].value!r} or {known[1].value!r}")

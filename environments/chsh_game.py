@@ -11,7 +11,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import AutoresetMode
 
 from environments.options import options_from
 from environments.task import Floats, Integers, Observations, Step, Task, TaskEnv, TaskVectorEnv, as_seen
@@ -155,16 +154,7 @@ class CHSHGame(TaskEnv):
 class CHSHGameVector(TaskVectorEnv):
     """Native vectorised form of `CHSHGame`."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        render_mode: str | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        max_episode_steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        task = CHSHGameTask(options_from(CHSHGameOptions, options))
-        super().__init__(task, num_envs, render_mode, autoreset_mode, max_episode_steps)
+    task_type, options_type = CHSHGameTask, CHSHGameOptions
 
 
 def win_probability(joint: npt.ArrayLike) -> float:

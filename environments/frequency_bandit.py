@@ -11,7 +11,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import AutoresetMode
 
 from environments.options import integer, options_from
 from environments.task import Floats, Integers, Observations, Step, Task, TaskEnv, TaskVectorEnv
@@ -148,16 +147,7 @@ class FrequencyBandit(TaskEnv):
 class FrequencyBanditVector(TaskVectorEnv):
     """Native vectorised form of `FrequencyBandit`: same options and trajectories, all copies in one batch."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        render_mode: str | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        max_episode_steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        task = FrequencyBanditTask(options_from(FrequencyBanditOptions, options))
-        super().__init__(task, num_envs, render_mode, autoreset_mode, max_episode_steps)
+    task_type, options_type = FrequencyBanditTask, FrequencyBanditOptions
 
 
 def contexts(n_grid: int = 4096) -> Floats:

@@ -11,7 +11,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-from gymnasium.vector import AutoresetMode
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
@@ -355,16 +354,7 @@ class TargetSteering(BeamLineEnv):
 class TargetSteeringVector(BeamLineVectorEnv):
     """Native vectorised form of `TargetSteering`: same options and trajectories, all copies in one batch."""
 
-    def __init__(
-        self,
-        num_envs: int = 1,
-        render_mode: str | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        max_episode_steps: int | None = None,
-        **options: Any,
-    ) -> None:
-        line = TargetSteeringLine(options_from(TargetSteeringOptions, options))
-        super().__init__(line, num_envs, render_mode, autoreset_mode, max_episode_steps)
+    line_type, options_type = TargetSteeringLine, TargetSteeringOptions
 
 
 def sign_policy(observations: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:

@@ -7,7 +7,7 @@ start of an episode from its own generator; no step draws anything.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -15,12 +15,11 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 from gymnasium.utils import seeding
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
+from gymnasium.vector import AutoresetMode
 
 from environments.beam_line import check_options, check_render_mode
-from environments.beam_line_vector import parsed_autoreset_mode, seeds_of_copies
-from environments.options import integer
+from environments.copies import CopiesEnv, seeds_of_copies
+from environments.options import integer, options_from
 from environments.state import generator_from, generator_state, restore_space, space_state
 
 __all__ = ["Step", "Task", "TaskEnv", "TaskVectorEnv", "as_seen"]
@@ -150,46 +149,32 @@ class TaskEnv(gym.Env[Observations, np.int64]):
         return self._row
 
 
-class TaskVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[Any]]):
+class TaskVectorEnv(CopiesEnv):
     """Native vectorised environment: `num_envs` copies of a `Task` stepped as one batch.
 
-    Seeds and `autoreset_mode` as in `environments.beam_line_vector.BeamLineVectorEnv`; `max_episode_steps` truncates
+    Seeds and `autoreset_mode` as in `environments.copies.CopiesEnv`; `max_episode_steps` truncates
     episodes after so many steps.
     """
 
-    # an instance attribute to Gymnasium, so no ClassVar
-    metadata: dict[str, Any] = {  # noqa: RUF012
-        "render_modes": ["rgb_array"],
-        "render_fps": RENDER_FPS,
-        "autoreset_mode": AutoresetMode.NEXT_STEP,
-    }
+    task_type: Callable[[Any], Task]
+    """Makes what is copied from its options."""
+    options_type: type[Any]
+    """Its options, which are the keywords of the constructor."""
 
     def __init__(
         self,
-        task: Task,
         num_envs: int = 1,
         render_mode: str | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         max_episode_steps: int | None = None,
+        **options: Any,
     ) -> None:
-        check_render_mode(render_mode)
-        self.task = task
-        self.num_envs = integer("num_envs", num_envs, low=1, high=1_000_000)
-        self.render_mode = render_mode
-        self.autoreset_mode = parsed_autoreset_mode(autoreset_mode)
-        # metadata is shared by the class; the mode belongs to this object
-        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        self.task = type(self).task_type(options_from(self.options_type, options))
+        super().__init__(self.task, num_envs, render_mode, autoreset_mode)
         limit = 2**62 if max_episode_steps is None else max_episode_steps
         self._step_limit = integer("max_episode_steps", limit, low=1, high=2**62)
-        self.single_observation_space: gym.Space[Any] = task.observation_space
-        self.single_action_space: gym.Space[Any] = task.action_space
-        self.observation_space = batch_space(task.observation_space, num_envs)
-        self.action_space = batch_space(task.action_space, num_envs)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
-        self._rows = np.zeros((num_envs, task.width))
-        self._elapsed = np.zeros(num_envs, dtype=np.int64)
-        self._ended = np.zeros(num_envs, dtype=np.bool_)
-        self._has_reset = False
+        self._rows = np.zeros((num_envs, self.task.width))
 
     def reset(  # type: ignore[override]
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -246,38 +231,16 @@ class TaskVectorEnv(VectorEnv[Observations, npt.NDArray[Any], npt.NDArray[Any]])
         return None if self.render_mode is None else tuple(self.task.frame(row) for row in self._rows)
 
     def state(self) -> dict[str, Any]:
-        """Everything that decides what follows, as NumPy arrays and JSON values; `set_state` takes it back."""
-        return {
-            "options": asdict(self.task.options),
-            "num_envs": self.num_envs,
-            "has_reset": self._has_reset,
-            "rows": self._rows.copy(),
-            "elapsed": self._elapsed.copy(),
-            "ended": self._ended.copy(),
-            "generators": [generator_state(generator) for generator in self._generators],
-            "np_random_seed": self._np_random_seed,
-            **{name: space_state(getattr(self, name)) for name in _SPACES},
-        }
+        """Everything that decides what follows; see `CopiesEnv.state`."""
+        generators = [generator_state(generator) for generator in self._generators]
+        return {**super().state(), "rows": self._rows.copy(), "generators": generators}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state`, as given by `state` of an environment with the same options and number of copies.
-
-        Raises: ValueError where they differ.
-        """
-        check_options(self.task, state)
-        if state["num_envs"] != self.num_envs:
-            raise ValueError(
-                f"num_envs: the state holds {state['num_envs']} copies, this environment {self.num_envs}; "
-                f"build it with num_envs={state['num_envs']}"
-            )
-        self._has_reset = bool(state["has_reset"])
+        """Continue from `state`; see `CopiesEnv.set_state`."""
+        super().set_state(state)
         self._rows = np.array(state["rows"], dtype=np.float64)
-        self._elapsed = np.array(state["elapsed"], dtype=np.int64)
-        self._ended = np.array(state["ended"], dtype=np.bool_)
         self._generators = [generator_from(saved) for saved in state["generators"]]
-        self._np_random, self._np_random_seed = self._generators[0], state["np_random_seed"]
-        for name in _SPACES:
-            restore_space(getattr(self, name), state[name])
+        self._np_random = self._generators[0]
 
     def _restart(self, rows: npt.NDArray[np.bool_]) -> None:
         """Draw a new start in the rows of a mask."""

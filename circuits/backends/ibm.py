@@ -392,8 +392,8 @@ def _precision(shots: int) -> float:
 
 
 def _is_over(record: Record | None) -> bool:
-    """Whether a request was answered and counted, or failed, before it was asked again."""
-    return record is not None and record.state in ("DONE", "FAILED")
+    """Whether a request was answered and counted, or a job failed, before it was asked again."""
+    return record is not None and record.job_id is not None and record.state in ("DONE", "FAILED")
 
 
 def _usage(record: Record, jobs: Sequence[Mapping[str, Any]]) -> Usage:

@@ -89,10 +89,9 @@ class LearnerBase(AgentBase):
         return self
 
 
-class DQNSpec(LearnerBase):
-    """Deep Q-learning (Stable-Baselines3); defaults for small control tasks."""
+class DQNBase(LearnerBase):
+    """What the deep Q-learners of discrete actions have; defaults for small control tasks."""
 
-    algorithm: Literal["dqn"] = "dqn"
     buffer_size: PositiveInt = 10_000
     """Transitions kept for replay."""
     learning_starts: NonNegativeInt = 100
@@ -113,6 +112,12 @@ class DQNSpec(LearnerBase):
     """Epsilon at the start."""
     exploration_final: Unit = 0.05
     """Epsilon at the end."""
+
+
+class DQNSpec(DQNBase):
+    """Deep Q-learning (Stable-Baselines3)."""
+
+    algorithm: Literal["dqn"] = "dqn"
     exploration_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Instead of the linear fall: epsilon is multiplied by this after each episode, down to its final value."""
     loss: Literal["huber", "mse"] = "huber"
@@ -125,7 +130,7 @@ class DQNSpec(LearnerBase):
     """Greedy actions from shots, as many as a stop rule takes; none acts as ``network.shots`` says."""
 
 
-class QRDQNSpec(LearnerBase):
+class QRDQNSpec(DQNBase):
     """Quantile-regression deep Q-learning (sb3-contrib): a distribution of returns an action, by its quantiles.
 
     A circuit's expectation values reach the quantiles through its ``decoder``; without one it gets a linear map.
@@ -134,26 +139,6 @@ class QRDQNSpec(LearnerBase):
     algorithm: Literal["qr_dqn"] = "qr_dqn"
     n_quantiles: PositiveInt = 25
     """Quantiles an action."""
-    buffer_size: PositiveInt = 10_000
-    """Transitions kept for replay."""
-    learning_starts: NonNegativeInt = 100
-    """Interactions before the first update, taken at random."""
-    batch_size: PositiveInt = 32
-    """Transitions an update."""
-    tau: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Polyak factor of the target network."""
-    train_freq: PositiveInt = 1
-    """Interactions between updates."""
-    gradient_steps: PositiveInt = 1
-    """Updates at each of them."""
-    target_update_interval: PositiveInt = 100
-    """Interactions between updates of the target network."""
-    exploration_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.3
-    """Share of the budget over which epsilon falls."""
-    exploration_initial: Unit = 1.0
-    """Epsilon at the start."""
-    exploration_final: Unit = 0.05
-    """Epsilon at the end."""
     max_grad_norm: Positive | None = None
     """Bound on the joint gradient norm."""
 

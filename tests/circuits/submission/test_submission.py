@@ -389,12 +389,17 @@ def test_a_budget_is_a_positive_number(seconds):
         Budget(seconds)
 
 
-def test_a_damaged_reply_is_noticed(tmp_path):
+def test_a_damaged_reply_is_noticed_and_fetched_again(tmp_path):
     at = submitter(tmp_path)
     at.run(intent(), lambda: "a")
+    at.journal.done(intent().tag)
     (at.journal.replies / intent().tag).write_bytes(b"answer to b")
     with pytest.raises(ValueError, match="is damaged"):
-        at.run(intent(), lambda: "a")
+        at.journal.reply(at.journal.record(intent().tag))
+    assert at.run(intent(), lambda: "a") == b"answer to a"
+    assert at.journal.reply(at.journal.record(intent().tag)) == b"answer to a"
+    assert at.journal.record(intent().tag).state == "DONE"
+    settled(at, 1)
 
 
 def test_tags_hold_no_free_text(tmp_path):
