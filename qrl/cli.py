@@ -389,7 +389,8 @@ class Submit:
             return Evaluate(
                 self.dir, self.backend, self.shots, self.acting, self.episodes, self.steps, self.seed
             )()
-        check_account(submission)
+        if submission.open:
+            check_account(submission)
         submission.write()
         print(f"submission: {submission.project}", flush=True)
         return _carry_out([submission])

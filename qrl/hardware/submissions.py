@@ -208,8 +208,12 @@ def _evaluated(submission: Submission, run: Path, digest: str, watching: Watchin
         why = "has other weights than those that were submitted"
         raise InputError("DIR", str(run), why, "restore its checkpoint, or submit it anew")
     backend = spending_backend(submission)
-    with watching(trained.name) as watch:
-        outcome = evaluate(trained, submission.setting, backend, watch)
+    try:
+        with watching(trained.name) as watch:
+            outcome = evaluate(trained, submission.setting, backend, watch)
+    finally:
+        # a session is paid for by the clock
+        getattr(backend, "close", lambda: None)()
     journal = Journal(submission.journal)
     answered = {r.tag for r in journal.records(submission.project) if r.job_id in set(outcome.usage.job_ids)}
     jobs = [job for tag in sorted(answered) for job in journal.jobs(tag)]

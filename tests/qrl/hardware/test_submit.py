@@ -286,3 +286,52 @@ def test_a_rule_of_shots_asks_the_machine(study, paid):
     assert 2 <= line["jobs"] <= 6
     assert 2 * 2 * 20 <= line["shots_taken"] <= 2 * 2 * 60
     assert line["qpu_seconds"] == paid.machine.bill()
+
+
+OPTIONS = {
+    "below one second": ("ibm.max_execution_seconds=-5", "max_execution_seconds"),
+    "above three hours": ("ibm.max_execution_seconds=99999", "10800"),
+    "a session without end": ("ibm.mode=session", "max_time"),
+    "private": ("ibm.private=true", "private"),
+    "unknown": ("ibm.mod=batch", "mode"),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_options_that_ibm_does_not_take_are_one_line_before_any_connection(case, study, capsys):
+    override, hint = OPTIONS[case]
+    arguments = ["submit", str(study / "born"), "--backend", "ibm:ibm_torino", *SMALL]
+    for asked in (["--dry-run"], ["--budget-seconds", "100"]):
+        assert main([*arguments, *asked, "--set", override]) == 2
+        err = capsys.readouterr().err
+        assert len(err.strip().splitlines()) == 1
+        assert hint in err
+
+
+def test_what_was_answered_needs_no_connection(study, paid):
+    assert submit(study, "--budget-seconds", "11") == 0
+    before = paid.PaidBackend.connections
+    assert submit(study, "--budget-seconds", "11") == 0
+    assert paid.PaidBackend.connections == before
+
+
+def test_without_credentials_it_says_which_variables(study, tmp_path, monkeypatch, capsys):
+    for name in ("QISKIT_IBM_TOKEN", "QISKIT_IBM_INSTANCE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    monkeypatch.setenv("QRL_JOURNAL", str(tmp_path / "state" / "journal.sqlite"))
+    arguments = [
+        "submit",
+        str(study / "born"),
+        "--backend",
+        "ibm:ibm_torino",
+        *SMALL,
+        "--budget-seconds",
+        "100",
+    ]
+    assert main(arguments) in (2, 3)
+    err = capsys.readouterr().err
+    assert "QISKIT_IBM_TOKEN" in err
+    assert "aer:fake_torino" in err
+    assert main(["jobs"]) == 0
+    assert "no jobs" in capsys.readouterr().out
