@@ -31,6 +31,8 @@ class _Usage:
     seconds: float = 0.0
     job_ids: Sequence[str] = ()
     gradient_rule: str | None = None
+    qpu_seconds: float = 0.0
+    queue_seconds: float = 0.0
 
     @classmethod
     def of(cls, usage: Mapping[str, Any]) -> _Usage:
@@ -98,9 +100,10 @@ class Counters:
                 ) from None
             self.count(phase, _Usage.of(usage))
             return
-        if usage.jobs:  # type: ignore[union-attr]
-            counts.qpu_s = (counts.qpu_s or 0.0) + getattr(usage, "qpu_seconds", 0.0)
-            counts.queue_s = (counts.queue_s or 0.0) + getattr(usage, "queue_seconds", 0.0)
+        qpu_s, queue_s = getattr(usage, "qpu_seconds", 0.0), getattr(usage, "queue_seconds", 0.0)
+        if qpu_s or queue_s:  # jobs of a stand-in for a processor have none, which is not zero seconds
+            counts.qpu_s = (counts.qpu_s or 0.0) + qpu_s
+            counts.queue_s = (counts.queue_s or 0.0) + queue_s
         rule = getattr(usage, "gradient_rule", None)
         if rule is not None:
             counts.rules.add(rule)

@@ -185,6 +185,17 @@ def test_counts_find_their_phase_wherever_they_are_made():
     assert rows["quantum"].q.qpu_s is None
 
 
+def test_seconds_on_a_processor_come_with_the_request_and_a_stand_in_has_none():
+    with Ledger("run", 0, "a") as ledger:
+        with ledger.phase("act"):
+            ledger.count({"jobs": 1, "qpu_seconds": 2.5, "queue_seconds": 60.0})
+        with ledger.phase("evaluate"):
+            ledger.count({"jobs": 1})
+        rows = by_phase(ledger.close_window(0))
+    assert (rows["quantum"].q.qpu_s, rows["quantum"].q.queue_s) == (2.5, 60.0)
+    assert (rows["evaluate"].q.jobs, rows["evaluate"].q.qpu_s) == (1, None)
+
+
 def test_bad_usage_is_refused():
     ledger = Ledger("run", 0, "a")
     with pytest.raises(ValueError, match="usage: 'execution' is not counted"):
