@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import re
+import stat
 import traceback
+import warnings
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-__all__ = ["hide", "redacted"]
+__all__ = ["hide", "redacted", "warn_if_readable"]
 
 MASK = "<hidden>"
 _MIN_LENGTH = 4
@@ -47,6 +51,13 @@ def hide(*secrets: str | None) -> None:
         for form in sorted(forms, key=len, reverse=True):
             _hidden.setdefault(form)
     _watch_logs()
+
+
+def warn_if_readable(file: str | Path) -> None:
+    """Warn of a file with credentials that group or others can read."""
+    if os.name == "posix" and Path(file).stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        text = f"credentials: {file} can be read by others; chmod 600 {file}"
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def redacted(text: str) -> str:

@@ -7,10 +7,10 @@ one line of our own without credentials, and without the client's exception behi
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import secrets
-import stat
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from circuits.journal import Intent, Job, Journal, content_key
-from circuits.redaction import hide, redacted
+from circuits.redaction import hide, redacted, warn_if_readable
 from circuits.submission import Busy, Refused, Spending
 
 if TYPE_CHECKING:
@@ -380,10 +380,9 @@ def check_credentials() -> None:
             f"credentials: none; set {TOKEN} and {INSTANCE} in the environment, or try a recorded machine such as"
             " aer:fake_torino"
         )
-    if os.name == "posix" and file.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
-        warnings.warn(
-            f"credentials: {file} can be read by others; chmod 600 {file}", UserWarning, stacklevel=2
-        )
+    with suppress(OSError, ValueError, AttributeError):  # the client will say what is wrong with it
+        hide(*(account.get("token") for account in json.loads(file.read_bytes()).values()))
+    warn_if_readable(file)
 
 
 def safely(ask: Callable[[], T], what: str) -> T:

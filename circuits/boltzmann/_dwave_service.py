@@ -12,13 +12,11 @@ import configparser
 import json
 import math
 import os
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import dimod
@@ -26,7 +24,7 @@ import dimod
 from circuits.backends.protocol import Usage
 from circuits.boltzmann.timing import qpu_time
 from circuits.journal import Intent, Job, content_key
-from circuits.redaction import hide, redacted
+from circuits.redaction import hide, redacted, warn_if_readable
 from circuits.submission import Busy, JobFailed, Refused, Spending, Submitter
 
 T = TypeVar("T")
@@ -251,9 +249,8 @@ def hide_credentials() -> None:
             parser.read(path)
         tokens = [section["token"] for section in parser.values() if section.get("token")]
         hide(*tokens)
-        if tokens and os.name == "posix" and Path(path).stat().st_mode & 0o044:
-            text = f"credentials: {path} can be read by others; chmod 600 {path}"
-            warnings.warn(text, UserWarning, stacklevel=3)
+        if tokens:
+            warn_if_readable(path)
 
 
 def safely(ask: Callable[[], T], what: str) -> T:

@@ -1,6 +1,8 @@
 """The ibm backend before it is connected: options, refusals and estimates, none of which opens a connection."""
 
 import copy
+import json
+import logging
 import pickle
 import socket
 
@@ -9,11 +11,13 @@ import torch
 
 from circuits import reuploading
 from circuits.backends import get_backend
+from circuits.backends._ibm_service import check_credentials
 from circuits.backends.ibm import MAX_EXECUTIONS, IBMBackend, make_options
 from circuits.device_time import job_seconds
 from circuits.gates import integer
 from circuits.journal import Budget, Journal, OverBudget
 from circuits.observables import parse_observables
+from circuits.redaction import redacted
 from circuits.submission import Refused, Spending, Waits
 
 QUICK = Waits(grace=0.001, poll=0.001, retry=0.001, retry_most=0.01)
@@ -53,6 +57,21 @@ def test_without_credentials_the_error_names_the_variable_and_a_way_to_try(offli
     with pytest.raises(Refused, match=r"QISKIT_IBM_TOKEN.*aer:fake_torino"):
         ask(backend)
     assert backend.spending.journal.reserved() == 0.0
+
+
+def test_the_token_of_the_account_file_is_hidden_before_it_is_used_and_its_mode_is_warned_of(
+    offline, tmp_path, monkeypatch
+):
+    file = tmp_path / "home" / ".qiskit" / "qiskit-ibm.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"default": {"token": "CANARY-of-the-file", "channel": "ibm_cloud"}}))
+    monkeypatch.setattr(logging, "_logRecordFactory", logging.getLogRecordFactory())
+    file.chmod(0o644)
+    with pytest.warns(UserWarning, match="can be read by others; chmod 600"):
+        check_credentials()
+    assert redacted("it is CANARY-of-the-file") == "it is <hidden>"
+    file.chmod(0o600)
+    check_credentials()
 
 
 def test_a_budget_below_one_job_is_said_before_anything_is_sent(offline, tmp_path, monkeypatch):
